@@ -1,0 +1,109 @@
+"""The one protocol of an objective's parts: a task loss and any number of regularizers.
+
+Both are terms with the same life cycle (``setup``, every forward, ``after_step`` or ``discard_step``, ``metrics``) and differ
+only in what they compute. A term is an ordinary ``nn.Module`` that knows nothing of the training loop.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.types import Source, Step, Update
+
+__all__ = ["Needs", "Regularizer", "Scope", "TaskLoss", "Term"]
+
+
+class Scope(enum.Enum):
+    """How a scalar meets several ranks (guide 3.1)."""
+
+    EXAMPLE = "example"
+    """A mean over examples: averaging gradients over ranks is exact."""
+    WEIGHTS = "weights"
+    """Depends on parameters alone, the same on every rank."""
+    BATCH = "batch"
+    """Depends on the batch jointly, so it gathers through ``step.comm.gather``."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a term asks of a forward pass.
+
+    Args:
+        layers: Names of captured features, ``"pooled"`` being the input of the head.
+        reference: Whether the frozen pretrained network is used after ``setup`` too, and so stays in memory.
+        hard_labels: Whether soft targets are refused.
+    """
+
+    layers: tuple[str, ...] = ()
+    reference: bool = False
+    hard_labels: bool = False
+
+
+class Term(nn.Module):
+    """Base of task losses and regularizers.
+
+    ``STATE`` names the tensors whose size is known only in ``setup``. Each is registered empty here, assigned by ``setup``, and
+    created by ``load_state_dict`` with the shape, type and kind (buffer or parameter) it was saved with, so resuming skips
+    ``setup``.
+    """
+
+    NEEDS: ClassVar[Needs] = Needs()
+    SCOPE: ClassVar[Scope | Mapping[str, Scope]] = Scope.EXAMPLE
+    STATE: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.STATE:
+            self.register_buffer(name, None)
+
+    def setup(self, source: Source) -> None:
+        """Fill what ``STATE`` names, before the first step."""
+
+    def after_step(self, update: Update) -> None:
+        """React to an applied optimizer update; runs without gradient."""
+
+    def discard_step(self) -> None:
+        """Forget what was collected since the last update, which was skipped."""
+
+    def metrics(self) -> dict[str, Tensor | float]:
+        """Named numbers for the log."""
+        return {}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Which names of ``STATE`` are trained parameters: a state dict of tensors alone cannot tell."""
+        return {"parameters": [name for name in self.STATE if isinstance(getattr(self, name), nn.Parameter)]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Nothing to do: ``_load_from_state_dict`` reads the kinds before it fills the tensors."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        extra = state_dict.get(f"{prefix}_extra_state") or {}
+        parameters = extra.get("parameters", []) if isinstance(extra, dict) else []
+        for name in self.STATE:
+            saved = state_dict.get(f"{prefix}{name}")
+            if saved is not None:
+                empty = torch.empty_like(saved)
+                setattr(self, name, nn.Parameter(empty) if name in parameters else empty)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class Regularizer(Term):
+    """A penalty added to the task loss."""
+
+    def penalty(self, step: Step) -> Tensor | dict[str, Tensor]:
+        """Unweighted scalar with a gradient, or named ones: the mean over the rows given, float32 or wider."""
+        raise NotImplementedError(f"{type(self).__name__} must define penalty(step)")
+
+
+class TaskLoss(Term):
+    """What the network is trained for; an objective has exactly one."""
+
+    def loss(self, step: Step) -> Tensor | dict[str, Tensor]:
+        """Scalar with a gradient, or named ones: the mean over the rows given, float32 or wider."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss(step)")

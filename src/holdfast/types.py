@@ -1,0 +1,139 @@
+"""What is passed between the rooms: batches, and what a term may see of a training run.
+
+The protocols describe shape only. Our loop and :func:`holdfast.attach` implement them in ``attach.py``; a term never needs more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+__all__ = ["Batch", "Comm", "Draws", "InputSpec", "Outputs", "Reference", "Source", "Step", "Update"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What images a network expects: the side in pixels and the statistics of its normalisation, per channel, for [0, 1]."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples that go through one forward pass.
+
+    ``inputs`` is an opaque tree that only the model adapter opens; ``labels`` (B,) are hard int64 classes, ``targets`` (B, K)
+    their soft version where one exists; ``index`` (B,) is the rank of each example's id among all ids of the run.
+    ``views`` holds further versions of ``inputs``, ``extra`` further batches for the same forward.
+    """
+
+    inputs: Any
+    labels: Tensor
+    index: Tensor
+    targets: Tensor | None = None
+    views: tuple[Any, ...] = ()
+    extra: Mapping[str, Batch] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Outputs(NamedTuple):
+    """What a network returns for a batch: ``logits`` (B, K) and the captured ``features`` by layer name."""
+
+    logits: Tensor
+    features: Mapping[str, Tensor]
+
+
+class Comm(Protocol):
+    """Communication between the ranks of a run; a single process is the case ``size == 1``."""
+
+    rank: int
+    size: int
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Elementwise sum over ranks, the same on each."""
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Rows of all ranks, concatenated in rank order; backward sums the gradients of this rank's rows over ranks."""
+
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """Rank 0's tensor on every rank."""
+
+
+class Draws(Protocol):
+    """A stream of random numbers that depends on (seed, name, step) alone."""
+
+    def normal(self, *row_shape: int) -> Tensor:
+        """Standard normal draws (B, *row_shape): this micro-batch's rows of a draw for the global batch."""
+
+    def uniform(self, *row_shape: int) -> Tensor:
+        """The same, uniform on [0, 1)."""
+
+    def shared(self) -> torch.Generator:
+        """A generator in the same state on every rank and micro-batch, for what all rows have in common."""
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """The frozen pretrained network: eval mode, no gradient."""
+
+    fingerprint: str
+    weights: Mapping[str, Tensor]
+
+    def features(self, inputs: Any) -> Mapping[str, Tensor]:
+        """Captured features of a batch of inputs, by layer name."""
+
+
+class Source(Protocol):
+    """What a term may look at once, before the first step."""
+
+    reference: Reference
+    num_classes: int
+    total_steps: int | None
+    comm: Comm
+
+    def batches(self, split: str = "train") -> Iterator[Batch]:
+        """This rank's share of a split, un-augmented, every example once over all ranks."""
+
+
+class Step(Protocol):
+    """What a term sees of one forward pass."""
+
+    inputs: Any
+    labels: Tensor
+    targets: Tensor | None
+    index: Tensor
+    logits: Tensor
+    features: Mapping[str, Tensor]
+    reference: Reference
+    model: nn.Module
+    head: nn.Module
+    comm: Comm
+    step: int
+    epoch: int
+    step_in_epoch: int
+    total_steps: int | None
+    collect: bool
+
+    def rng(self, name: str) -> Draws:
+        """The stream ``name`` of this step."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a term sees after an applied optimizer update."""
+
+    model: nn.Module
+    comm: Comm
+    step: int
+    epoch: int
+    step_in_epoch: int
+    total_steps: int | None
