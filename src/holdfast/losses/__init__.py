@@ -1,0 +1,1 @@
+"""Task losses: what a network is trained for."""

@@ -1,0 +1,33 @@
+"""Formulas of the task losses: tensors in, one value an example out."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from holdfast.checks import check_labels, check_matrix
+
+__all__ = ["cross_entropy"]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-likelihood of each example's class, in nats.
+
+    Args:
+        logits: Scores before softmax (B, K), float32 or wider.
+        labels: Classes (B,), integers from 0 to K - 1.
+
+    Returns:
+        One value an example (B,), at least 0; not reduced.
+
+    Raises:
+        ShapeError: ``logits`` is no matrix, or ``labels`` do not fit it.
+
+    Example:
+        >>> import torch
+        >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3])).exp()
+        tensor([4., 4.])
+    """
+    check_matrix("logits", logits, symbols="(B, K)")
+    check_labels(labels, len(logits))
+    return F.cross_entropy(logits, labels, reduction="none")

@@ -1,0 +1,1 @@
+"""Penalties on features and weights: formulas in ``functional``, one method a file."""
