@@ -1,0 +1,98 @@
+"""Communication between ranks: the two implementations of :class:`holdfast.types.Comm`, and the only user of torch.distributed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from holdfast.types import Comm
+
+__all__ = ["ProcessGroup", "SingleProcess", "current_comm", "gather_objects"]
+
+
+class SingleProcess:
+    """One process: everything is local."""
+
+    rank = 0
+    size = 1
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor
+
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor
+
+
+class ProcessGroup:
+    """The default process group of torch.distributed."""
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Elementwise sum over ranks; without gradient."""
+        total = tensor.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Rows of all ranks in rank order; the row counts may differ."""
+        gathered: Tensor = _Gather.apply(tensor, self.rank, self.size)
+        return gathered
+
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """Rank 0's tensor."""
+        copy = tensor.detach().clone()
+        # gloo and NCCL know no bool broadcast everywhere; bytes are the same thing.
+        wire = copy.view(torch.uint8) if copy.dtype is torch.bool else copy
+        dist.broadcast(wire, src=0)
+        return copy
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenation over ranks. Each rank's loss reads all rows, so backward sums over ranks the gradients of this rank's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, rank: int, size: int) -> Tensor:
+        counts = [torch.zeros((), dtype=torch.int64, device=tensor.device) for _ in range(size)]
+        dist.all_gather(counts, torch.tensor(len(tensor), device=tensor.device))
+        ctx.counts, ctx.rank = [int(count) for count in counts], rank
+        # all_gather wants equal shapes: pad to the longest share and cut afterwards.
+        padded = tensor.new_zeros(max(ctx.counts), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, ctx.counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        total = grads[0].contiguous().clone()
+        dist.all_reduce(total)
+        start = sum(ctx.counts[: ctx.rank])
+        return total[start : start + ctx.counts[ctx.rank]], None, None
+
+
+def current_comm() -> Comm:
+    """The communication of this process: the default group where one is initialised, else a single process."""
+    if dist.is_available() and dist.is_initialized():
+        return ProcessGroup()
+    return SingleProcess()
+
+
+def gather_objects(value: Any, comm: Comm) -> list[Any]:
+    """A picklable value of each rank, in rank order, on every rank."""
+    if comm.size == 1:
+        return [value]
+    values: list[Any] = [None] * comm.size
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,143 @@
+"""The one module that is trained and that DDP wraps: network, task loss and weighted penalties in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.errors import ConfigError, ShapeError
+from holdfast.terms import Regularizer, TaskLoss, Term
+from holdfast.types import Batch, Outputs, Step, Update
+
+__all__ = ["Context", "Objective", "ObjectiveOutput", "WeightedTerm"]
+
+
+@dataclass(frozen=True)
+class WeightedTerm:
+    """A term with its name in the log and the multipliers of what it returns.
+
+    ``weights["weight"]`` multiplies a bare scalar or the first key of a dict, ``weights["k_weight"]`` every further key ``k``.
+    Without ``weights``, all count as 1.
+    """
+
+    name: str
+    term: Term
+    weights: Mapping[str, float] | None = None
+
+    def named(self, value: Tensor | Mapping[str, Tensor]) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of each returned scalar, by its name in the log."""
+        if isinstance(value, Tensor):
+            return {self.name: (self._weight("weight"), self._scalar(self.name, value))}
+        named = {}
+        for number, (key, scalar) in enumerate(value.items()):
+            name = f"{self.name}/{key}"
+            named[name] = (self._weight("weight" if number == 0 else f"{key}_weight"), self._scalar(name, scalar))
+        return named
+
+    def _weight(self, option: str) -> float:
+        if self.weights is None or option == "weight":
+            return (self.weights or {}).get("weight", 1.0)
+        if option not in self.weights:
+            raise ConfigError(f"method {self.name!r} returns a term that needs the option {option!r}; pass register(..., {option}=...)")
+        return self.weights[option]
+
+    @staticmethod
+    def _scalar(name: str, value: Tensor) -> Tensor:
+        if value.ndim:
+            raise ShapeError(f"the term {name!r} must return a scalar, got shape {tuple(value.shape)}; reduce it, for example with .mean()")
+        return value
+
+
+class Context(Protocol):
+    """What the training loop knows about a forward pass, before its outputs exist."""
+
+    micro_batches: int
+
+    def step(self, batch: Batch, outputs: Outputs) -> Step:
+        """The view of this pass that terms receive."""
+
+
+class ObjectiveOutput(NamedTuple):
+    """Result of one forward pass: the total to differentiate; unweighted values by term and logits, both without gradient."""
+
+    total: Tensor
+    values: dict[str, Tensor]
+    logits: Tensor
+
+
+class Objective(nn.Module):
+    """Network, one task loss and any number of regularizers.
+
+    Args:
+        model: The network in its uniform view: inputs to :class:`~holdfast.types.Outputs`.
+        terms: The terms in the order of the configuration, exactly one of them a task loss.
+
+    Raises:
+        ConfigError: There is no task loss, or more than one.
+    """
+
+    def __init__(self, model: nn.Module, terms: Sequence[WeightedTerm]) -> None:
+        super().__init__()
+        losses = [weighted.name for weighted in terms if isinstance(weighted.term, TaskLoss)]
+        if len(losses) != 1:
+            given = " and ".join(repr(name) for name in losses) or "none"
+            raise ConfigError(f"method: an objective has exactly one task loss, got {given}")
+        self.model = model
+        self.terms = nn.ModuleList(weighted.term for weighted in terms)
+        self.configured = tuple(terms)
+        # The forward pass computes the task loss first; everything else follows the configuration.
+        self.weighted = tuple(sorted(terms, key=lambda weighted: not isinstance(weighted.term, TaskLoss)))
+        self.multipliers: dict[str, float] = {}  # of each returned scalar, by its name in the log; known after a forward pass
+
+    def forward(self, batch: Batch, context: Context) -> ObjectiveOutput:
+        """Run the network and all terms; the total is divided by the number of micro-batches of the update."""
+        outputs: Outputs = self.model(batch.inputs)
+        # Losses and penalties want float32 at least, whatever the network ran in.
+        with torch.autocast(outputs.logits.device.type, enabled=False):
+            outputs = Outputs(_widen(outputs.logits), {name: _widen(features) for name, features in outputs.features.items()})
+            step = context.step(batch, outputs)
+            named: dict[str, tuple[float, Tensor]] = {}
+            for weighted in self.weighted:
+                named |= weighted.named(self._value(weighted, step))
+            self.multipliers = {name: weight for name, (weight, _) in named.items()}
+            total = torch.stack([weight * value for weight, value in named.values()]).sum() if len(named) > 1 else _only(named)
+        total = total / context.micro_batches if context.micro_batches > 1 else total
+        return ObjectiveOutput(total, {name: value.detach() for name, (_, value) in named.items()}, outputs.logits.detach())
+
+    @staticmethod
+    def _value(weighted: WeightedTerm, step: Step) -> Tensor | Mapping[str, Tensor]:
+        term = weighted.term
+        if term.NEEDS.hard_labels and step.targets is not None:
+            raise ConfigError(f"method {weighted.name!r} needs hard labels, but this batch has soft targets; drop the option that softens them")
+        missing = [layer for layer in term.NEEDS.layers if layer not in step.features]
+        if missing:
+            raise ConfigError(f"method {weighted.name!r} needs the layer {missing[0]!r}; captured are {', '.join(step.features)}")
+        return term.loss(step) if isinstance(term, TaskLoss) else term.penalty(step) if isinstance(term, Regularizer) else {}
+
+    def after_step(self, update: Update) -> None:
+        """Let every term react to an applied update, in the order of the configuration."""
+        with torch.no_grad():
+            for weighted in self.configured:
+                weighted.term.after_step(update)
+
+    def discard_step(self) -> None:
+        """Let every term forget what belongs to a skipped update."""
+        for weighted in self.configured:
+            weighted.term.discard_step()
+
+    def metrics(self) -> dict[str, Tensor | float]:
+        """Numbers of all terms for the log, prefixed by the term's name."""
+        return {f"{weighted.name}/{key}": value for weighted in self.weighted for key, value in weighted.term.metrics().items()}
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _only(named: Mapping[str, tuple[float, Tensor]]) -> Tensor:
+    ((weight, value),) = named.values()
+    return weight * value if weight != 1.0 else value

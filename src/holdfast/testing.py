@@ -1,0 +1,292 @@
+"""The contract every method keeps, as a check for methods of your own.
+
+::
+
+    from holdfast.testing import check_regularizer
+
+    def test_class_mean_keeps_the_contract():
+        check_regularizer(ClassMean())
+
+Each rule raises ``AssertionError`` with one sentence that says what is broken.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.attach import Attached, attach
+from holdfast.terms import Needs, Regularizer, Scope, TaskLoss, Term
+
+__all__ = ["SmallNet", "check_loss", "check_regularizer"]
+
+Examples = tuple[Tensor, Tensor]
+
+
+class SmallNet(nn.Module):
+    """Two layers and a head, smooth and without BatchNorm or dropout, so that accumulation and ranks must agree exactly."""
+
+    def __init__(self, num_classes: int, *, inputs: int = 6, width: int = 5, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.body = nn.Sequential(nn.Linear(inputs, 8), nn.Tanh(), nn.Linear(8, width))
+            self.head = nn.Linear(width, num_classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (B, K) of inputs (B, 6)."""
+        logits: Tensor = self.head(self.body(inputs))
+        return logits
+
+
+def check_regularizer(term: Regularizer) -> None:
+    """Check a regularizer as constructed, not yet set up.
+
+    The rules: declarations are valid; the penalty is a scalar of at least float32 whose gradient reaches the weights and agrees with
+    finite differences; nothing passed in is changed; a discarded step leaves no trace; resuming is exact; two micro-batches equal one
+    batch (unless the penalty is of the joint batch); float64 and bfloat16 autocast work; so do a batch of one, classes without
+    examples, two classes and a thousand; and a GPU where there is one.
+
+    Raises:
+        AssertionError: A rule is broken; the message says which.
+    """
+    assert isinstance(term, Regularizer), f"{type(term).__name__} must derive from holdfast.Regularizer"
+    _check(term)
+
+
+def check_loss(term: TaskLoss) -> None:
+    """Check a task loss as constructed; the rules are those of :func:`check_regularizer`.
+
+    Raises:
+        AssertionError: A rule is broken; the message says which.
+    """
+    assert isinstance(term, TaskLoss), f"{type(term).__name__} must derive from holdfast.TaskLoss"
+    _check(term)
+
+
+def _check(term: Term) -> None:
+    _declarations_are_valid(term)
+    for rule in (
+        _gradient_reaches_the_weights,
+        _gradient_agrees_with_finite_differences,
+        _arguments_stay_as_they_are,
+        _discarded_steps_leave_no_trace,
+        _resuming_is_exact,
+        _accumulation_changes_nothing,
+        _dtypes_are_kept,
+        _unusual_batches_work,
+        _works_on_a_gpu,
+    ):
+        rule(lambda: copy.deepcopy(term))
+
+
+Fresh = Callable[[], Term]
+
+
+def _examples(num_classes: int, count: int, *, seed: int = 1, dtype: torch.dtype = torch.float32, classes: int | None = None) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 6, generator=generator, dtype=torch.float64).to(dtype)
+    return inputs, torch.randint(classes or num_classes, (count,), generator=generator)
+
+
+def _start(term: Term, *, num_classes: int = 3, dtype: torch.dtype = torch.float32, accumulate: int = 1, device: str = "cpu") -> Attached:
+    """The term at work on a small network whose weights have already left their start."""
+    net = SmallNet(num_classes).to(device, dtype)
+    inputs, labels = _examples(num_classes, 24, seed=7, dtype=dtype)
+    pretrained = copy.deepcopy(net)
+    _nudge(net)
+    return attach(
+        net, [term], [(inputs, labels)], num_classes=num_classes, pretrained=pretrained, total_steps=8, accumulate=accumulate, seed=3
+    )
+
+
+def _nudge(net: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(11)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+
+
+def _train(terms: Attached, steps: range, *, micro: int = 1, device: str = "cpu") -> None:
+    dtype = next(terms.objective.parameters()).dtype
+    parameters = list(terms.objective.parameters())
+    for step in steps:
+        inputs, labels = _examples(3, 8, seed=100 + step, dtype=dtype)
+        for part in zip(inputs.chunk(micro), labels.chunk(micro), strict=True):
+            terms.loss(part[0].to(device), part[1].to(device)).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter -= 0.05 * parameter.grad
+                    parameter.grad = None
+        terms.after_step()
+
+
+def _own_values(terms: Attached, term: Term) -> Tensor:
+    """Sum of what the term itself returns on one batch, with its graph."""
+    inputs, labels = _examples(3, 8, dtype=next(terms.objective.parameters()).dtype)
+    caught: list[Tensor | Mapping[str, Tensor]] = []
+    name = "loss" if isinstance(term, TaskLoss) else "penalty"
+    original = getattr(term, name)
+
+    def catching(step: Any) -> Any:
+        caught.append(original(step))
+        return caught[-1]
+
+    object.__setattr__(term, name, catching)
+    try:
+        terms.loss(inputs, labels)
+    finally:
+        object.__delattr__(term, name)
+    terms.discard_step()
+    value = caught[0]
+    return value if isinstance(value, Tensor) else torch.stack(list(value.values())).sum()
+
+
+def _state(terms: Attached) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in terms.objective.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _differences(first: Mapping[str, Tensor], second: Mapping[str, Tensor], *, exact: bool) -> Iterator[str]:
+    for name in first.keys() | second.keys():
+        if name not in first or name not in second:
+            yield name
+        elif exact and not torch.equal(first[name], second[name]):
+            yield name
+        elif not exact and not torch.allclose(first[name], second[name], rtol=1e-9, atol=1e-11):
+            yield name
+
+
+def _declarations_are_valid(term: Term) -> None:
+    name = type(term).__name__
+    assert isinstance(term.NEEDS, Needs), f"{name}.NEEDS must be holdfast.Needs(...), got {term.NEEDS!r}"
+    scopes = term.SCOPE.values() if isinstance(term.SCOPE, Mapping) else (term.SCOPE,)
+    assert all(isinstance(scope, Scope) for scope in scopes), f"{name}.SCOPE must be a holdfast.Scope, got {term.SCOPE!r}"
+    for state in term.STATE:
+        assert getattr(term, state) is None, f"{name}: {state!r} of STATE is filled by setup, not by __init__"
+
+
+def _gradient_reaches_the_weights(fresh: Fresh) -> None:
+    term = fresh()
+    terms = _start(term)
+    value = _own_values(terms, term)
+    name = type(term).__name__
+    assert value.ndim == 0, f"{name}: the value must be a scalar, got shape {tuple(value.shape)}"
+    assert torch.isfinite(value), f"{name}: the value is {value.item()}"
+    assert value.dtype in (torch.float32, torch.float64), f"{name}: the value must be float32 or wider, got {value.dtype}"
+    assert value.requires_grad, f"{name}: the value has no gradient; build it from step.features or step.logits, without detach or torch.tensor"
+    grads = torch.autograd.grad(value, list(terms.objective.model.parameters()), allow_unused=True)
+    assert any(grad is not None and bool(grad.any()) for grad in grads), f"{name}: no gradient reaches the network's weights"
+
+
+def _gradient_agrees_with_finite_differences(fresh: Fresh) -> None:
+    term = fresh()
+    terms = _start(term, dtype=torch.float64)
+    parameters = list(terms.objective.model.parameters())
+    generator = torch.Generator().manual_seed(5)
+    directions = [torch.randn(parameter.shape, generator=generator, dtype=torch.float64) for parameter in parameters]
+    grads = torch.autograd.grad(_own_values(terms, term), parameters, allow_unused=True)
+    slope = sum(float((grad * direction).sum()) for grad, direction in zip(grads, directions, strict=True) if grad is not None)
+
+    def at(distance: float) -> float:
+        with torch.no_grad():
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter += distance * direction
+        value = float(_own_values(terms, term).detach())
+        with torch.no_grad():
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter -= distance * direction
+        return value
+
+    numeric = (at(1e-5) - at(-1e-5)) / 2e-5
+    assert abs(slope - numeric) <= 1e-6 * max(1.0, abs(numeric)), f"{type(term).__name__}: the gradient gives slope {slope:.8g}, finite differences {numeric:.8g}"
+
+
+def _arguments_stay_as_they_are(fresh: Fresh) -> None:
+    term = fresh()
+    terms = _start(term)
+    inputs, labels = _examples(3, 8)
+    before = inputs.clone(), labels.clone()
+    terms.loss(inputs, labels)
+    terms.after_step()
+    assert torch.equal(inputs, before[0]) and torch.equal(labels, before[1]), f"{type(term).__name__}: inputs or labels were changed in place"
+
+
+def _discarded_steps_leave_no_trace(fresh: Fresh) -> None:
+    kept, tried = _start(fresh()), _start(fresh())
+    tried.loss(*_examples(3, 8, seed=55))
+    tried.discard_step()
+    for terms in (kept, tried):
+        _train(terms, range(2))
+    changed = sorted(_differences(_state(kept), _state(tried), exact=True))
+    assert not changed, f"{type(fresh()).__name__}: a discarded step changed {changed[0]!r}; drop what it collected in discard_step"
+
+
+def _resuming_is_exact(fresh: Fresh) -> None:
+    through = _start(fresh())
+    _train(through, range(6))
+    first = _start(fresh())
+    _train(first, range(3))
+    second = _start(fresh())
+    blank = fresh()
+    second.objective.terms[-1] = blank
+    second.objective.configured = second.objective.weighted = tuple(
+        type(weighted)(weighted.name, blank if position == len(second.objective.configured) - 1 else weighted.term, weighted.weights)
+        for position, weighted in enumerate(second.objective.configured)
+    )
+    second.objective.model.load_state_dict(first.objective.model.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    _train(second, range(3, 6))
+    changed = sorted(_differences(_state(through), _state(second), exact=True))
+    assert not changed, f"{type(blank).__name__}: after saving and loading, {changed[0]!r} differs from an uninterrupted run; name all state in STATE"
+
+
+def _accumulation_changes_nothing(fresh: Fresh) -> None:
+    scope = fresh().SCOPE
+    if Scope.BATCH in (scope.values() if isinstance(scope, Mapping) else (scope,)):
+        return
+    whole, parts = _start(fresh(), dtype=torch.float64), _start(fresh(), dtype=torch.float64, accumulate=2)
+    _train(whole, range(4))
+    _train(parts, range(4), micro=2)
+    changed = sorted(_differences(_state(whole), _state(parts), exact=False))
+    assert not changed, f"{type(fresh()).__name__}: two micro-batches differ from one batch in {changed[0]!r}; communicate sums, not means"
+
+
+def _dtypes_are_kept(fresh: Fresh) -> None:
+    term = fresh()
+    value = _own_values(_start(term, dtype=torch.float64), term)
+    assert value.dtype is torch.float64, f"{type(term).__name__}: float64 features gave a {value.dtype} value"
+    term = fresh()
+    terms = _start(term)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = _own_values(terms, term)
+    assert value.dtype is torch.float32, f"{type(term).__name__}: under bfloat16 autocast the value is {value.dtype}, expected float32"
+    assert torch.isfinite(value), f"{type(term).__name__}: under bfloat16 autocast the value is {value.item()}"
+
+
+def _unusual_batches_work(fresh: Fresh) -> None:
+    for num_classes, seen in ((3, 3), (3, 2), (2, 2), (1000, 30)):
+        term = fresh()
+        net = SmallNet(num_classes)
+        terms = attach(net, [term], [_examples(num_classes, 24, seed=7, classes=seen)], num_classes=num_classes, total_steps=8)
+        # A batch of one; then a label that the statistics have not seen.
+        for inputs, labels in (_examples(num_classes, 1, classes=seen), (torch.ones(2, 6), torch.tensor([num_classes - 1, 0]))):
+            total = terms.loss(inputs, labels)
+            total.backward()  # type: ignore[no-untyped-call]
+            terms.after_step()
+            assert torch.isfinite(total), f"{type(term).__name__}: not finite with K = {num_classes} and a batch of {len(labels)}"
+        bad = [name for name, value in _state(terms).items() if value.is_floating_point() and not torch.isfinite(value).all()]
+        assert not bad, f"{type(term).__name__}: the state {bad[0]!r} is not finite with K = {num_classes} and absent classes"
+
+
+def _works_on_a_gpu(fresh: Fresh) -> None:
+    if not torch.cuda.is_available():
+        return
+    terms = _start(fresh(), device="cuda")
+    _train(terms, range(2), device="cuda")
+    away = [name for name, value in _state(terms).items() if value.device.type != "cuda"]
+    assert not away, f"{type(fresh()).__name__}: the state {away[0]!r} stayed on the CPU"

@@ -1,0 +1,135 @@
+"""Every method of the catalog keeps the protocol; the checks themselves find what they are for."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from holdfast import attach
+from holdfast.catalog import METHODS, Option
+from holdfast.terms import Needs, Regularizer, TaskLoss, Term
+from holdfast.testing import check_loss, check_regularizer
+from holdfast.types import Source, Step, Update
+
+VARIANTS = [
+    ("plain", {}),
+    ("fnp", {}),
+    ("randreg", {"prior": "uniform"}),
+    ("randreg", {"prior": "normal"}),
+    ("randreg", {"prior": "pretrained"}),
+    ("randreg-cp", {}),
+    ("adarand", {}),
+    ("adarand", {"intra": False}),
+    ("adarand", {"inter": False}),
+    ("adarand", {"distance": "cosine", "alpha": 0.0, "prior_schedule": "constant"}),
+    ("l2-sp", {}),
+]
+
+
+def test_every_method_is_checked() -> None:
+    assert {name for name, _ in VARIANTS} == {name for name, record in METHODS.items() if "plugin" not in record.target}
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{name}-{'-'.join(map(str, options.values()))}" for name, options in VARIANTS])
+def test_method_keeps_the_contract(name: str, options: dict[str, object]) -> None:
+    term = METHODS[name].load()(**options)
+    if isinstance(term, TaskLoss):
+        check_loss(term)
+    else:
+        check_regularizer(term)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_record_matches_its_class(name: str) -> None:
+    record = METHODS[name]
+    cls = record.load()
+    assert issubclass(cls, TaskLoss if record.kind == "task loss" else Regularizer)
+    parameters = [p for p in list(inspect.signature(cls.__init__).parameters.values())[1:] if p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL]
+    assert [(p.name, p.default) for p in parameters] == [(option.name, option.default) for option in record.options]
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
+    for option in record.all_options.values():
+        assert isinstance(option, Option)
+        assert option.parse(option.default) == option.default
+
+
+class NoGradient(Regularizer):
+    NEEDS = Needs(layers=("pooled",))
+
+    def penalty(self, step: Step) -> torch.Tensor:
+        return torch.tensor(step.features["pooled"].detach().square().mean().item())
+
+
+class ForgetsState(Regularizer):
+    NEEDS = Needs(layers=("pooled",))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 1
+
+    def penalty(self, step: Step) -> torch.Tensor:
+        return step.features["pooled"].square().mean() * self.count
+
+    def after_step(self, update: Update) -> None:
+        self.count += 1
+
+
+class MeansOfMeans(Regularizer):
+    NEEDS = Needs(layers=("pooled",))
+    STATE = ("mean",)
+
+    def setup(self, source: Source) -> None:
+        self.mean = next(iter(source.batches())).inputs.new_zeros(5)
+
+    def penalty(self, step: Step) -> torch.Tensor:
+        self.mean = 0.5 * self.mean + 0.5 * step.features["pooled"].detach().mean(0)
+        return (step.features["pooled"] - self.mean).square().mean()
+
+
+class WrongGradient(Regularizer):
+    NEEDS = Needs(layers=("pooled",))
+
+    def penalty(self, step: Step) -> torch.Tensor:
+        features = step.features["pooled"]
+        return (features * features.detach()).mean()
+
+
+class ChangesLabels(Regularizer):
+    NEEDS = Needs(layers=("pooled",))
+
+    def penalty(self, step: Step) -> torch.Tensor:
+        step.labels.fill_(0)
+        return step.features["pooled"].square().mean()
+
+
+@pytest.mark.parametrize(
+    ("term", "sentence"),
+    [
+        (NoGradient(), "has no gradient"),
+        (ForgetsState(), "differs from an uninterrupted run"),
+        (MeansOfMeans(), "finite differences|discarded step|micro-batches"),
+        (WrongGradient(), "finite differences"),
+        (ChangesLabels(), "changed in place"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Term) else "",
+)
+def test_contract_finds_a_broken_method(term: Regularizer, sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        check_regularizer(term)
+
+
+def test_terms_of_a_dict_are_logged_by_name_and_weighted_apart() -> None:
+    from holdfast.testing import SmallNet
+
+    net = SmallNet(3)
+    inputs, labels = torch.randn(4, 6), torch.tensor([0, 1, 2, 0])
+    terms = attach(net, [{"name": "l2-sp", "weight": 0.5, "head_weight": 2.0}, {"name": "fnp", "weight": 3.0}], num_classes=3)
+    with torch.no_grad():
+        net.body[0].weight += 1
+    total = terms.loss(inputs, labels)
+    values = terms.values
+    assert list(values) == ["cross-entropy", "l2-sp/backbone", "l2-sp/head", "fnp"]
+    expected = values["cross-entropy"] + 0.5 * values["l2-sp/backbone"] + 2.0 * values["l2-sp/head"] + 3.0 * values["fnp"]
+    assert total.item() == pytest.approx(expected, rel=1e-6)
+    assert values["l2-sp/backbone"] == pytest.approx(net.body[0].weight.numel() / 2, rel=1e-5)
