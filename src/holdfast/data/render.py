@@ -1,0 +1,85 @@
+"""From example numbers to a batch of 8-bit pixels; the same in this process and in a worker, with and without the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from holdfast.data.augment import Augmentation
+from holdfast.data.decode import decode_rgb
+from holdfast.data.keyed import KeyArray
+from holdfast.data.source import ImageSource, IntArray, read_bytes
+from holdfast.data.views import Kind, Pixels, prepare, view_of
+from holdfast.errors import DataError
+
+__all__ = ["Renderer", "Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Examples to render: augmented for an epoch, or as the eval view where ``epoch`` is None."""
+
+    rows: IntArray
+    seed: int = 0
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Renders requests.
+
+    Args:
+        source: The dataset.
+        ids: Id of each example.
+        keys: Key (N,) of each example.
+        trained: Mask (N,) of the examples of the train split, which are prepared for augmentation.
+        augmentation: What training changes.
+        kept: Prepared pixels of each example, where they are in memory.
+    """
+
+    source: ImageSource
+    ids: Sequence[str]
+    keys: KeyArray
+    trained: npt.NDArray[np.bool_]
+    augmentation: Augmentation
+    kept: Sequence[Pixels] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image."""
+        return (3, self.augmentation.size, self.augmentation.size)
+
+    def render(self, request: Request, out: Tensor | None = None) -> Tensor:
+        """Pixels (B, 3, S, S), uint8, of the examples asked for, in ``out`` where that is given.
+
+        Raises:
+            DataError: An image cannot be read any more; the message names it.
+        """
+        out = torch.empty((len(request.rows), *self.shape), dtype=torch.uint8) if out is None else out
+        images = out.numpy()
+        if request.epoch is None:
+            for image, row in zip(images, request.rows.tolist(), strict=True):
+                image[...] = view_of(self._prepared(row), self.kind(row), self.augmentation.size)
+            return out
+        draws = self.augmentation.draws(request.seed, request.epoch, self.keys[request.rows])
+        for image, row, numbers in zip(images, request.rows.tolist(), draws, strict=True):
+            self.augmentation.apply(self._prepared(row), numbers, image)
+        return out
+
+    def kind(self, row: int) -> Kind:
+        """How far an example is prepared."""
+        return self.augmentation.kind if self.trained[row] else "view"
+
+    def _prepared(self, row: int) -> Pixels:
+        if self.kept is not None:
+            return self.kept[row]
+        image = self.ids[row]
+        try:
+            return prepare(decode_rgb(read_bytes(self.source, image)), self.kind(row), self.augmentation.size)
+        except DataError as error:
+            raise DataError(f"{self.source.spec}: the image {image} cannot be read any more ({error}).") from None
