@@ -1,0 +1,110 @@
+"""Networks of timm."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from holdfast.errors import ConfigError, ModelError
+from holdfast.models.hub import from_hub, from_url
+from holdfast.models.weights import WeightsFile
+from holdfast.types import InputSpec
+
+__all__ = ["TimmRecipe"]
+
+FILENAMES = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmRecipe:
+    """A network of timm by its name there, with or without the tag of its weights (``resnet50.a1_in1k``).
+
+    Args:
+        name: timm's name.
+        image_size: Side in pixels, where not the network's own.
+
+    Raises:
+        ConfigError: timm has no such network or weights.
+    """
+
+    def __init__(self, name: str, image_size: int | None) -> None:
+        if not timm.is_model(name):
+            raise ConfigError(f"--model timm:{name}: timm {timm.__version__} has no such network. {_nearest(name, timm.list_models())}")
+        try:
+            self._source = timm.get_pretrained_cfg(name)
+        except RuntimeError as error:
+            architecture = name.partition(".")[0]
+            tags = timm.list_models(f"{architecture}.*", pretrained=True)
+            raise ConfigError(f"--model timm:{name}: timm has no weights of that tag. {_nearest(name, tags)}") from error
+        self._name = name
+        self._image_size = image_size
+        self.notes: list[str] = []
+
+    def build(self) -> nn.Module:
+        """A fresh network with the source's classes, or one output where the source has no head."""
+        return self._create(num_classes=None if self._source is None or self._source.num_classes else 1)
+
+    def _create(self, **options: Any) -> nn.Module:
+        options = {name: value for name, value in options.items() if value is not None}
+        # Networks with a fixed input size have weights that depend on it, such as position embeddings.
+        fixed = self._source is not None and self._source.fixed_input_size
+        if fixed and self._image_size not in (None, self._source.input_size[-1]):
+            options["img_size"] = self._image_size
+        try:
+            net: nn.Module = timm.create_model(self._name, **options)
+        except (TypeError, AssertionError, ValueError) as error:
+            if "img_size" not in options:
+                raise
+            own = self._source.input_size[-1]
+            raise ModelError(
+                f"--image-size {self._image_size}: timm:{self._name} cannot be built for this size ({error}); its own is {own}"
+            ) from error
+        return net
+
+    def input_spec(self, net: nn.Module) -> InputSpec:
+        """Size and statistics that timm states for the weights."""
+        config: Mapping[str, Any] = net.pretrained_cfg  # type: ignore[assignment]  # set by timm on every network
+        channels, _, size = config["input_size"]
+        if channels != 3:
+            raise ModelError(f"--model timm:{self._name}: the network expects {channels} channels, holdfast gives 3 (RGB); choose another")
+        return InputSpec(self._image_size or size, tuple(config["mean"]), tuple(config["std"]))
+
+    def pretrained(self) -> WeightsFile:
+        """The weights that timm names, from the hub."""
+        source, model = self._source, f"timm:{self._name}"
+        label = f"the pretrained file of {model}"
+        if source is not None and source.hf_hub_id:
+            names = (source.hf_hub_filename,) if source.hf_hub_filename else FILENAMES
+            return WeightsFile(from_hub(source.hf_hub_id, names, model=model), label, hub=source.hf_hub_id)
+        if source is not None and source.url:
+            return WeightsFile(from_url(source.url, model=model), label, hub=source.url)
+        raise ModelError(f"--model {model}: timm has no pretrained weights for it; pass --weights FILE, or --weights random")
+
+    def adapt(self, net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Tensors resampled to the image size or renamed, by what timm does with pretrained weights of this network."""
+        classifier: nn.Linear = net.get_classifier()  # type: ignore[operator]
+        classes = classifier.out_features
+        overlay = {"state_dict": dict(tensors), "num_classes": classes, "label_offset": 0}
+        torch.default_generator.manual_seed(0)  # the caller keeps the random state of the process
+        fresh = self._create(num_classes=classes).state_dict()
+        torch.default_generator.manual_seed(0)
+        try:
+            converted = self._create(num_classes=classes, pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
+        except (AssertionError, AttributeError, IndexError, KeyError, ModelError, RuntimeError, TypeError, ValueError):
+            return None  # timm's converters expect weights of their network and fail on others in any of these ways
+        # Some networks load leniently. What still is as it was drawn was not in the file.
+        return {name: value for name, value in converted.items() if not (_drawn(value) and torch.equal(value, fresh[name]))}
+
+
+def _drawn(tensor: Tensor) -> bool:
+    """Whether a tensor looks like a random start and not like a constant one."""
+    return tensor.is_floating_point() and tensor.ndim > 1 and bool((tensor != tensor.flatten()[0]).any())
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6) or known[:3]
+    return f"Did you mean {', '.join(repr(f'timm:{other}') for other in near)}?" if near else "Leave the tag out."
