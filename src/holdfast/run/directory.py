@@ -1,0 +1,474 @@
+"""The run directory as an object: making, opening, reading and writing it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+
+import yaml
+
+from holdfast.errors import CheckpointError, HoldfastError, RunError
+from holdfast.run.files import atomic_write, disk_is_full, is_leftover, one_line, plain, remove_leftovers, sha256_json, to_json
+from holdfast.run.result import SplitMetrics, complete_result, validate_result
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+__all__ = ["Predictions", "Run"]
+
+Model = TypeVar("Model", bound="nn.Module")
+Cell = float | int | str | None
+
+CONFIG = "config.yaml"
+SPLITS = "splits.json"
+HISTORY = "history.csv"
+RESULT = "result.json"
+MODEL = "model.safetensors"
+REFERENCE = "reference.json"
+REFERENCE_WEIGHTS = "reference.safetensors"
+PREDICTIONS = "predictions.npz"
+CHECKPOINT = "checkpoint"
+
+
+class Predictions(NamedTuple):
+    """What the selected weights say of one split: ``logits`` (N, K), ``labels`` (N,), ``ids`` (N,) as text."""
+
+    logits: NDArray[np.floating]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+
+
+class Run:
+    """A run directory. Make one with :meth:`create`, :meth:`open` or :meth:`save`.
+
+    Only ``config`` and ``versions`` are kept in memory: every property reads its file, so a run that is still being written shows
+    its latest whole state. Each file is replaced as a whole; a process killed at any moment leaves the previous version.
+
+    - ``config.yaml``: everything needed to repeat the run, with versions
+    - ``splits.json``: example ids of each split, classes, data fingerprint
+    - ``history.csv``: one row an epoch
+    - ``result.json``: metrics, selections, cost; schema 1
+    - ``model.safetensors``: the selected weights
+    - ``reference.json``: where the reference weights come from, and the initial head
+    - ``reference.safetensors``: the reference weights, where nothing else reproduces them
+    - ``predictions.npz``: logits, labels and ids of val and test
+    - ``checkpoint/``: the last state, for resuming
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], versions: dict[str, Any]) -> None:
+        self.path = path
+        self.config = config
+        self.versions = versions
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @staticmethod
+    def check_vacant(path: str | Path) -> None:
+        """Refuse a place where no new run can be made, without writing anything: work before :meth:`create` is then not in vain.
+
+        Raises:
+            RunError: Something else is there, or nothing may be written there.
+        """
+        path = Path(path)
+        try:
+            if path.exists():
+                _check_empty(path)
+        except PermissionError as error:
+            raise _cannot_make(path, error.strerror) from error
+        folder = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if not folder.is_dir():
+            raise _cannot_make(path, f"{str(folder)!r} is a file")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _cannot_make(path, f"no permission to write in {str(folder)!r}")
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
+        """Make the directory and write ``config.yaml``.
+
+        Raises:
+            RunError: The directory is not empty, or cannot be written.
+        """
+        path = Path(path)
+        cls.check_vacant(path)
+        run = cls(path, {key: plain(value) for key, value in config.items()}, _versions())
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot_make(path, error.strerror) from error
+        header = f"# To repeat this run: holdfast fit --config {shlex.quote(str(path / CONFIG))} --out NEW\n"
+        text = yaml.safe_dump({**run.config, "versions": run.versions}, sort_keys=False, allow_unicode=True, width=1000)
+        run._write(CONFIG, header + text)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open an existing run and remove temporary files that a killed process left.
+
+        Raises:
+            RunError: This is no run directory, or its ``config.yaml`` cannot be read.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise RunError(f"{str(path)!r} is no run directory: {'it is a file' if path.exists() else 'it does not exist'}")
+        if not (path / CONFIG).is_file():
+            raise RunError(f"{str(path)!r} is no run directory: {CONFIG} is missing; give a directory that holdfast fit wrote")
+        remove_leftovers(path)
+        run = cls(path, {}, {})
+        try:
+            config = yaml.safe_load(run._read(CONFIG))
+        except yaml.YAMLError as error:
+            raise run._damaged(CONFIG, one_line(error)) from error
+        if not isinstance(config, dict):
+            raise run._damaged(CONFIG, "expected keys with values")
+        run.versions = config.pop("versions", None) or {}
+        run.config = config
+        return run
+
+    @classmethod
+    def save(
+        cls,
+        path: str | Path,
+        *,
+        model_state: Mapping[str, Tensor],
+        classes: Sequence[str],
+        predictions: Mapping[str, tuple[Any, Any, Any]],
+        result: Mapping[str, Any],
+        config: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Write a finished run from a training loop of your own.
+
+        Args:
+            path: New directory.
+            model_state: State dict of the trained network.
+            classes: Class names, in the order of the logits.
+            predictions: For each split, logits (N, K), labels (N,) and ids (N,).
+            result: What is known of ``result.json``, such as ``{"test": {...}}``; the rest becomes null.
+            config: Settings worth keeping.
+
+        Raises:
+            RunError: The directory is not empty or cannot be written, or ``result`` does not follow the schema.
+        """
+        ids = {split: [str(name) for name in rows[2]] for split, rows in predictions.items()}
+        derived = {
+            "holdfast": _version("holdfast"),
+            "config_hash": sha256_json(config or {}),
+            "data": {"classes": list(classes), **{f"n_{split}": len(names) for split, names in ids.items()}},
+        }
+        complete = plain(complete_result(result, derived))
+        validate_result(complete)
+        run = cls.create(path, config or {})
+        run.write_splits({"classes": list(classes), "splits": ids, "fingerprint": complete["data"]["fingerprint"]})
+        run.save_model(model_state)
+        run.save_predictions(predictions)
+        run.write_result(complete)
+        return run
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with this run."""
+        return _resume_command(self.path)
+
+    def has(self, name: str) -> bool:
+        """Whether a file of the run, such as ``splits.json``, is there."""
+        return (self.path / name).is_file()
+
+    # Splits and reference
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """Content of ``splits.json``."""
+        return self._read_json(SPLITS)
+
+    def write_splits(self, splits: Mapping[str, Any]) -> None:
+        """Store the example ids of each split, the classes and the data fingerprint."""
+        self._write(SPLITS, to_json(splits))
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Content of ``reference.json``."""
+        return self._read_json(REFERENCE)
+
+    def write_reference(self, record: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None) -> None:
+        """Store where the reference weights come from, and the weights themselves where nothing else reproduces them."""
+        if weights is not None:
+            self.save_tensors(REFERENCE_WEIGHTS, weights)
+        self._write(REFERENCE, to_json(record))
+
+    def load_reference_weights(self) -> dict[str, Tensor]:
+        """The stored reference weights by name, on the CPU."""
+        return self.load_tensors(REFERENCE_WEIGHTS)
+
+    # History
+
+    @property
+    def history(self) -> list[dict[str, Cell]]:
+        """Rows of ``history.csv``: numbers as numbers, empty cells as None, a half-written last line left out."""
+        if not self.has(HISTORY):
+            return []
+        text = self._read(HISTORY)
+        reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        columns = next(reader, [])
+        return [dict(zip(columns, map(_cell, [*row, *[""] * len(columns)]), strict=False)) for row in reader]
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        """Add a row; a key that earlier rows lack becomes a new column."""
+        self._write_history([*self.history, plain(row)])
+
+    def truncate_history(self, step: int) -> None:
+        """Drop the rows whose ``step`` lies beyond the given one: a resumed run writes them again."""
+        rows = self.history
+        kept = [row for row in rows if int(row["step"] or 0) <= step]
+        if len(kept) < len(rows):
+            self._write_history(kept)
+
+    def _write_history(self, rows: list[dict[str, Cell]]) -> None:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        self._write(HISTORY, text.getvalue())
+
+    # Result
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has ended and its result is stored."""
+        return self.has(RESULT) and bool(self.result["finished"])
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Content of ``result.json``."""
+        if not self.has(RESULT):
+            raise RunError(f"{str(self.path)!r} has no {RESULT}: training has not finished; type `{self.resume_command}`")
+        return self._read_json(RESULT)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Store the result.
+
+        Raises:
+            RunError: It does not follow schema 1.
+        """
+        known = plain(result)
+        validate_result(known)
+        self._write(RESULT, to_json(known))
+
+    @property
+    def train(self) -> SplitMetrics | None:
+        """Metrics on the training split, None where they were not measured."""
+        return self._metrics("train")
+
+    @property
+    def val(self) -> SplitMetrics | None:
+        """Metrics on the validation split, None where there is none."""
+        return self._metrics("val")
+
+    @property
+    def test(self) -> SplitMetrics | None:
+        """Metrics on the test split, None where there is none."""
+        return self._metrics("test")
+
+    def _metrics(self, split: str) -> SplitMetrics | None:
+        values = self.result[split]
+        return SplitMetrics.from_dict(values) if values is not None else None
+
+    # Weights and predictions
+
+    @property
+    def model_path(self) -> Path:
+        """The selected weights, safetensors."""
+        return self.path / MODEL
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Folder of the last state, for resuming."""
+        return self.path / CHECKPOINT
+
+    def save_model(self, state: Mapping[str, Tensor]) -> None:
+        """Store the selected weights."""
+        self.save_tensors(MODEL, state)
+
+    def load_weights(self) -> dict[str, Tensor]:
+        """The selected weights by name, on the CPU."""
+        return self.load_tensors(MODEL)
+
+    def load_model(self, factory: Callable[[], Model]) -> Model:
+        """The network that ``factory`` builds, with the selected weights, in eval mode.
+
+        Raises:
+            CheckpointError: The weights are damaged or belong to another network.
+        """
+        model = factory()
+        try:
+            model.load_state_dict(self.load_weights(), strict=True)
+        except CheckpointError:
+            raise
+        except RuntimeError as error:
+            raise CheckpointError(f"{str(self.model_path)!r} does not fit {type(model).__name__}: {one_line(error)}") from error
+        return model.eval()
+
+    def save_predictions(self, predictions: Mapping[str, tuple[Any, Any, Any]]) -> None:
+        """Store logits (N, K), labels (N,) and ids (N,) of each split."""
+        import numpy as np
+
+        arrays: dict[str, Any] = {}
+        for split, (logits, labels, ids) in predictions.items():
+            rows = (np.asarray(logits), np.asarray(labels, dtype=np.int64), np.asarray(ids, dtype=np.str_))
+            if len({len(part) for part in rows}) > 1:
+                counts = ", ".join(f"{len(part)} {name}" for part, name in zip(rows, Predictions._fields, strict=True))
+                raise RunError(f"predictions of {split!r} have {counts}; give one of each for every example")
+            arrays.update({f"{split}_{name}": part for name, part in zip(Predictions._fields, rows, strict=True)})
+        with self.writing(PREDICTIONS) as stream:
+            np.savez(stream, **arrays)
+
+    def load_predictions(self) -> dict[str, Predictions]:
+        """Stored predictions by split.
+
+        Raises:
+            CheckpointError: The file is damaged, or holds pickled objects, which are never loaded.
+        """
+        import numpy as np
+
+        self._must_have(PREDICTIONS)
+        try:
+            with (self.path / PREDICTIONS).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+                splits = [name.removesuffix("_logits") for name in stored.files if name.endswith("_logits")]
+                return {split: Predictions(*(stored[f"{split}_{name}"] for name in Predictions._fields)) for split in splits}
+        except Exception as error:  # zip, zlib and numpy raise a dozen kinds for a file that is not what it should be
+            raise CheckpointError(f"{str(self.path / PREDICTIONS)!r} is damaged: {one_line(error)}") from error
+
+    # Files
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A stream whose content takes the place of a file of the run, such as ``checkpoint/state.pt``; see :func:`atomic_write`.
+
+        Raises:
+            RunError: The disk is full, or the file cannot be written.
+        """
+        target = self.path / name
+        try:
+            target.parent.mkdir(exist_ok=True)
+            with atomic_write(target) as stream:
+                yield stream
+        except HoldfastError:
+            raise
+        except Exception as error:
+            if disk_is_full(error):
+                raise RunError(f"no space left for {str(target)!r}; {self._after_full_disk()}") from error
+            if isinstance(error, OSError):
+                raise RunError(f"cannot write {str(target)!r}: {error.strerror or error}") from error
+            raise
+
+    def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Store tensors as a safetensors file of the run, such as ``checkpoint/epoch-00001.safetensors``."""
+        import safetensors.torch
+
+        # Tied weights share memory, which the format refuses: each name gets a copy of its own.
+        own = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
+        with self.writing(name) as stream:
+            stream.write(safetensors.torch.save(own, metadata={"format": "pt"}))
+
+    def load_tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a safetensors file of the run, on the CPU.
+
+        Raises:
+            RunError: There is no such file.
+            CheckpointError: It is damaged.
+        """
+        import safetensors
+        import safetensors.torch
+
+        self._must_have(name)
+        try:
+            return safetensors.torch.load_file(self.path / name)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise CheckpointError(f"{str(self.path / name)!r} is damaged: {one_line(error)}") from error
+
+    def _after_full_disk(self) -> str:
+        if self.has(CONFIG):
+            return f"nothing was lost: free space and type `{self.resume_command}`"
+        return "the run had not begun: free space and start it again"
+
+    def _write(self, name: str, text: str) -> None:
+        with self.writing(name) as stream:
+            stream.write(text.encode())
+
+    def _must_have(self, name: str) -> None:
+        if not self.has(name):
+            raise RunError(f"{str(self.path)!r} has no {name}")
+
+    def _damaged(self, name: str, reason: str) -> RunError:
+        return RunError(f"{str(self.path / name)!r} is damaged: {reason}")
+
+    def _read(self, name: str) -> str:
+        self._must_have(name)
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise self._damaged(name, "it is not UTF-8 text") from error
+        except OSError as error:
+            raise RunError(f"cannot read {str(self.path / name)!r}: {error.strerror}") from error
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._read(name))
+        except json.JSONDecodeError as error:
+            raise self._damaged(name, one_line(error)) from error
+        if not isinstance(value, dict):
+            raise self._damaged(name, "expected keys with values")
+        return value
+
+
+def _resume_command(path: Path) -> str:
+    return f"holdfast fit --resume {shlex.quote(str(path))}"
+
+
+def _cannot_make(path: Path, reason: str | None) -> RunError:
+    return RunError(f"--out: cannot make the directory {str(path)!r}: {reason}; choose another place")
+
+
+def _check_empty(path: Path) -> None:
+    """A new run goes into an empty directory; what a killed process left in it does not count."""
+    if not path.is_dir():
+        raise RunError(f"--out: {str(path)!r} is a file; choose a directory")
+    if (path / CONFIG).exists():
+        raise RunError(f"--out: {str(path)!r} holds a run already; go on with it (`{_resume_command(path)}`) or choose another --out")
+    content = sorted(entry.name for entry in path.iterdir() if not is_leftover(entry))
+    if content:
+        raise RunError(f"--out: {str(path)!r} is not empty (it contains {content[0]!r}) and is no run; choose another --out")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _versions() -> dict[str, str | None]:
+    packages = {name: _version(name) for name in ("holdfast", "torch", "torchvision", "timm")}
+    return {**packages, "python": platform.python_version(), "created": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _cell(text: str) -> Cell:
+    """A table cell as the number it was, the text it was, or None where it is empty."""
+    if not text:
+        return None
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
