@@ -1,0 +1,1 @@
+"""The one training loop, on Accelerate, and what it saves."""

@@ -1,0 +1,130 @@
+"""What a training run announces while it goes: plain records for whoever listens.
+
+The loop calls one :data:`Listener` with each event and never waits for an answer. Nothing here imports torch, so progress bars,
+log files and tests can be written without it. A listener that raises stops the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "CheckpointSaved",
+    "EpochDone",
+    "Evaluating",
+    "Event",
+    "Listener",
+    "Resumed",
+    "RunFinished",
+    "RunStarted",
+    "SetupStarted",
+    "StepDone",
+    "ignore",
+]
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Data and network are ready.
+
+    Args:
+        run: The run directory, as the user typed it.
+        model: Its spec, such as ``timm:resnet50``.
+        method: Names joined by ``+``.
+        classes: K.
+        n_train: Examples to train on.
+        n_val: Examples held out for selection, 0 for none.
+        n_test: Examples of the test split, 0 for none.
+        parameters: Trained numbers of the network.
+        device: Where it computes, in words.
+        total_epochs: Epochs of the whole run.
+        steps_per_epoch: Optimizer steps of an epoch.
+        notes: Sentences the user should read, such as "no validation split: the last epoch is kept".
+    """
+
+    run: str
+    model: str
+    method: str
+    classes: int
+    n_train: int
+    n_val: int
+    n_test: int
+    parameters: int
+    device: str
+    total_epochs: int
+    steps_per_epoch: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SetupStarted:
+    """The term ``name`` looks at the pretrained features, before the first step."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Training goes on from a checkpoint: ``epoch`` whole epochs and ``step`` optimizer steps are done."""
+
+    run: str
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """An optimizer step is done; counters are 1-based. ``loss`` is read off the device every few steps and None in between."""
+
+    epoch: int
+    step_in_epoch: int
+    steps_in_epoch: int
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """A pass over a split without training begins."""
+
+    split: str
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch (1-based) is done and evaluated.
+
+    Args:
+        epoch: Which one.
+        total_epochs: Epochs of the whole run.
+        row: Its row of ``history.csv``: epoch, step, lr, loss, one column a term, train_accuracy, val_accuracy, val_loss, seconds.
+    """
+
+    epoch: int
+    total_epochs: int
+    row: Mapping[str, float | int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A state that ``--resume`` can go on from is on disk."""
+
+    path: str
+    step: int
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The run directory is complete; ``result`` is the content of its ``result.json``."""
+
+    run: str
+    result: Mapping[str, Any]
+
+
+Event = RunStarted | SetupStarted | Resumed | StepDone | Evaluating | EpochDone | CheckpointSaved | RunFinished
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The listener of those who do not listen."""

@@ -1,0 +1,52 @@
+"""Running means over an epoch, kept on the device until someone reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holdfast.objective import ObjectiveOutput
+from holdfast.types import Batch, Comm
+
+__all__ = ["Meter"]
+
+
+class Meter:
+    """Sums of each term, of the total loss and of correct predictions since the last reset, in float64."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._sums: Tensor | None = None  # total, correct, rows, terms…
+
+    def add(self, output: ObjectiveOutput, batch: Batch, micro_batches: int) -> None:
+        """Take in one forward pass."""
+        rows = len(batch)
+        correct = (output.logits.argmax(dim=1) == batch.labels).sum()
+        total = output.total.detach() * micro_batches
+        values = torch.stack([total, *output.values.values()]).double() * rows
+        sums = torch.cat([values, torch.stack([correct, torch.full_like(correct, rows)]).double()])
+        self._names = tuple(output.values)
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def read(self, comm: Comm) -> dict[str, float]:
+        """Means over all ranks: ``loss``, one entry a term, ``train_accuracy``."""
+        if self._sums is None:
+            return {}
+        total, *terms, correct, rows = comm.sum(self._sums).tolist()
+        return {"loss": total / rows, **{name: value / rows for name, value in zip(self._names, terms, strict=True)}, "train_accuracy": correct / rows}
+
+    def reset(self) -> None:
+        """Start a new epoch."""
+        self._sums = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums of this rank for a checkpoint inside an epoch."""
+        return {"names": list(self._names), "sums": None if self._sums is None else self._sums.cpu()}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self._names = tuple(state["names"])
+        self._sums = None if state["sums"] is None else state["sums"].to(device)

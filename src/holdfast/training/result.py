@@ -1,0 +1,126 @@
+"""What is written when training ends: selected weights, predictions, result."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Any
+
+import torch
+
+from holdfast.training.checkpoint import drop_weights, load_weights
+from holdfast.training.evaluate import Predictions, measure
+from holdfast.training.loop import Trainer
+
+__all__ = ["finish"]
+
+_EVALUATED = ("val", "test")
+
+
+def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[str, Any]:
+    """Evaluate all candidate states, select one, write the run's files and return the result.
+
+    The test split is read here for the first time, for all candidates together, after the choice between them was made on
+    validation. On all ranks; rank 0 writes.
+    """
+    job = trainer.job
+    candidates = _candidates(trainer)
+    last = {name: tensor.detach().clone() for name, tensor in job.classifier.net.state_dict().items()}
+    evaluated: dict[int, dict[str, Any]] = {}
+    for chosen in candidates:
+        if chosen["epoch"] not in evaluated:
+            _load(trainer, chosen["epoch"], last)
+            evaluated[chosen["epoch"]] = {split: trainer.predict(split) for split in _EVALUATED if job.data.has(split)}
+    primary = candidates[0]
+    _load(trainer, primary["epoch"], last)
+    predictions = evaluated[primary["epoch"]]
+    selections = []
+    for chosen in candidates:
+        measured = {split: _measured(evaluated[chosen["epoch"]].get(split)) for split in _EVALUATED}
+        selections.append({"by": chosen["by"], "epoch": chosen["epoch"], "step": chosen["step"], "weights": "raw", **measured})
+    result = {
+        "schema": 1,
+        "holdfast": holdfast_version,
+        "finished": True,
+        "config_hash": job.fingerprints["config"],
+        "data": {**{f"n_{split}": job.data.size(split) for split in ("train", *_EVALUATED)}, "classes": list(job.data.classes), "fingerprint": job.fingerprints["data"]},
+        "model": {
+            "spec": model_spec,
+            "parameters": sum(parameter.numel() for parameter in job.classifier.net.parameters()),
+            "reference_fingerprint": job.fingerprints["reference"],
+        },
+        "train": measure(trainer.predict("train")),
+        "val": selections[0]["val"],
+        "test": selections[0]["test"],
+        "selections": selections,
+        "terms": _terms(trainer),
+        "cost": _cost(trainer),
+    }
+    if job.engine.is_main:
+        job.run.save_model(job.classifier.net.state_dict())
+        job.run.save_predictions({split: _with_ids(split, predictions[split], trainer) for split in predictions})
+        job.run.write_result(result)
+        drop_weights(job.run, ())
+    job.engine.wait()
+    return result
+
+
+def _candidates(trainer: Trainer) -> list[dict[str, Any]]:
+    """The selections, primary first."""
+    epochs = trainer.job.config.epochs
+    found: list[dict[str, Any]] = [{"by": "last", "epoch": epochs, "step": trainer.clock.step}]
+    found += [{"by": by, "epoch": chosen.epoch, "step": chosen.step} for by, chosen in trainer.selection.best.items()]
+    return sorted(found, key=lambda candidate: candidate["by"] != trainer.job.config.select)
+
+
+def _load(trainer: Trainer, epoch: int, last: dict[str, torch.Tensor]) -> None:
+    job = trainer.job
+    job.classifier.net.load_state_dict(last if epoch == job.config.epochs else load_weights(job.run, epoch))
+
+
+def _measured(predictions: Predictions | None) -> dict[str, Any] | None:
+    return None if predictions is None else measure(predictions)
+
+
+def _with_ids(split: str, predictions: Predictions, trainer: Trainer) -> tuple[Any, Any, list[str]]:
+    """Arrays of a split with its ids, which evaluation goes through in order."""
+    return predictions.logits.numpy(), predictions.labels.numpy(), trainer.job.data.ids(split)
+
+
+def _terms(trainer: Trainer) -> dict[str, dict[str, float | None]]:
+    """Weight and last epoch's mean of each term."""
+    rows = trainer.job.run.history
+    last = rows[-1] if rows else {}
+    return {name: {"weight": weight, "last": _number(last.get(name))} for name, weight in trainer.objective.multipliers.items()}
+
+
+def _number(cell: object) -> float | None:
+    return float(cell) if isinstance(cell, int | float) else None
+
+
+def _cost(trainer: Trainer) -> dict[str, Any]:
+    job, steps = trainer.job, trainer.clock.step
+    per_step = trainer.seconds["train"] / max(1, steps)
+    return {
+        "device": _device_name(job.engine.device),
+        "steps": steps,
+        "seconds_total": trainer.seconds["total"],
+        "seconds_per_step": per_step,
+        "seconds_per_epoch": per_step * trainer.steps_per_epoch,
+        "images_per_second": trainer.batch_size / per_step if per_step else None,
+        "peak_memory_mib": _peak_memory_mib(job.engine.device),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    """Peak of the device's allocations, or on the CPU of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
