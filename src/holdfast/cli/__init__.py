@@ -1,0 +1,1 @@
+"""The command line: parse, call, print; one file for each verb. Nothing here imports torch before work begins."""

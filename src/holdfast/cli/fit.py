@@ -1,0 +1,59 @@
+"""``holdfast fit``: from the command line to a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from holdfast.cli.arguments import parse
+from holdfast.cli.fit_options import COMMAND, CONFIG_ARGUMENTS, fit_page
+from holdfast.cli.messages import is_main_rank
+from holdfast.cli.progress import progress
+from holdfast.cli.summary import print_summary
+from holdfast.config.layers import command_line
+from holdfast.config.load import machine_options, resolve
+from holdfast.config.methods import PREFIX
+from holdfast.config.yaml_file import yaml_layer
+from holdfast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from holdfast.run import Run
+
+__all__ = ["page", "run"]
+
+page = fit_page
+
+
+def run(argv: Sequence[str]) -> int:
+    """Fine-tune, or go on with a run; then print the summary."""
+    parsed = parse(argv, (*CONFIG_ARGUMENTS.values(), *COMMAND), free_prefix=f"--{PREFIX}")
+    parsed.no_more_than(1, "fit")
+    if parsed.words and "data" in parsed.values:
+        raise ConfigError(f"--data {parsed.values['data']}: DATA is given already, {parsed.words[0]!r}; leave one of them out.")
+    if parsed.words:
+        parsed.values["data"] = parsed.words[0]
+    command = {argument.key: parsed.values.pop(argument.key, None) for argument in COMMAND}
+    quiet = bool(command["quiet"]) or not is_main_rank()
+    finished = _resume(command, parsed.values, quiet) if command["resume"] else _fit(command["config"], parsed.values, quiet)
+    if is_main_rank():
+        print_summary(finished)
+    return 0
+
+
+def _fit(file: str | None, values: dict[str, Any], quiet: bool) -> Run:
+    layers = [yaml_layer(file)] if file else []
+    config = resolve([*layers, command_line(values)])
+    from holdfast.build import fit_config
+
+    with progress(quiet=quiet) as listener:
+        return fit_config(config, listener=listener)
+
+
+def _resume(command: dict[str, Any], values: dict[str, Any], quiet: bool) -> Run:
+    if command["config"]:
+        raise ConfigError("--config: a resumed run keeps its options; leave --config out, or start a new run without --resume.")
+    overrides = machine_options(command_line(values))
+    from holdfast.build import resume
+
+    with progress(quiet=quiet) as listener:
+        return resume(command["resume"], overrides=overrides, listener=listener)

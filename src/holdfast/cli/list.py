@@ -1,0 +1,121 @@
+"""``holdfast list``: methods, losses, models and datasets as tables, from the catalog."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.catalog import DATASETS, METHODS, MODELS, Family, Method
+from holdfast.cli.arguments import COMMON, Argument, parse
+from holdfast.cli.help import HelpPage
+from holdfast.cli.terminal import out, page_width
+from holdfast.config.plugins import load_plugin
+from holdfast.errors import ConfigError, suggest
+
+__all__ = ["page", "run"]
+
+KINDS = ("methods", "losses", "models", "datasets")
+LIBRARIES = ("timm", "torchvision")
+
+PLUGIN = Argument("--plugin", "Python file that registers methods of your own; may be repeated", "FILE", repeat=True)
+
+
+def page() -> HelpPage:
+    """The page behind ``holdfast list --help``."""
+    return HelpPage(
+        usage=("holdfast list [methods|losses|models|datasets]", "holdfast list models timm|torchvision [PATTERN]"),
+        about=("Show what there is; without a word, everything.",),
+        words=(
+            ("methods", "everything that --method takes"),
+            ("losses", "those of them that replace the cross-entropy; an objective has one"),
+            ("models", "kinds of --model; with the name of a library, its networks that have pretrained weights"),
+            ("datasets", "kinds of DATA"),
+            ("PATTERN", "part of a name, or a pattern with *"),
+        ),
+        groups={"Options": (PLUGIN, *COMMON)},
+        examples=(
+            ("the methods, one line each", "holdfast list methods"),
+            ("names of timm's small vision transformers", "holdfast list models timm 'vit_*small*'"),
+        ),
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print tables."""
+    parsed = parse(argv, (PLUGIN, *COMMON))
+    for file in parsed.values.get("plugin", ()):
+        load_plugin(file)
+    kind, *rest = parsed.words or ["everything"]
+    if kind not in (*KINDS, "everything"):
+        raise ConfigError(f"list: unknown word {kind!r}. {suggest(kind, KINDS)}")
+    parsed.no_more_than(3 if kind == "models" else 1, "list")
+    if rest:
+        _print_library(rest[0], rest[1] if len(rest) > 1 else "*")
+    elif kind == "everything":
+        for each in ("methods", "models", "datasets"):
+            _print_kind(each)
+    else:
+        _print_kind(kind)
+    return 0
+
+
+def _print_kind(kind: str) -> None:
+    if kind == "methods":
+        _print_methods(METHODS.values())
+    elif kind == "losses":
+        _print_methods(record for record in METHODS.values() if record.kind == "task loss")
+    else:
+        families = MODELS if kind == "models" else DATASETS
+        _print_families("model" if kind == "models" else "data", families.values())
+
+
+def _print_methods(records: Iterable[Method]) -> None:
+    rows = [(record.name, record.kind, record.summary) for record in records]
+    _print_table(("method", "kind", "what it does"), rows)
+    out.print(
+        Text("'holdfast explain METHOD' shows objective, options and sources; --method a+b joins regularizers.\n", "dim"),
+        width=page_width(out),
+    )
+
+
+def _print_families(title: str, families: Iterable[Family]) -> None:
+    rows: list[tuple[str, str]] = []
+    for family in families:
+        members = [(f"{family.prefix}:{name}", text) for name, text in family.members.items()]
+        rows.extend(members or [(family.example, family.summary)])
+    _print_table((title, "what it is"), rows)
+    if title == "model":
+        out.print(
+            Text("'holdfast list models timm' and 'holdfast list models torchvision' list their networks.\n", "dim"), width=page_width(out)
+        )
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for position, column in enumerate(columns):
+        table.add_column(column, no_wrap=position < len(columns) - 1, style="cyan" if position == 0 else "")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out.print(table, width=page_width(out))
+
+
+def _print_library(library: str, pattern: str) -> None:
+    if library not in LIBRARIES:
+        raise ConfigError(f"list models: unknown library {library!r}. {suggest(library, LIBRARIES)}")
+    if library == "timm":
+        import timm
+
+        names = timm.list_models(pretrained=True)
+    else:
+        import torchvision
+
+        names = torchvision.models.list_models(module=torchvision.models)
+    wanted = pattern if "*" in pattern else f"*{pattern}*"
+    found = fnmatch.filter(names, wanted)
+    if not found:
+        raise ConfigError(f"list models {library}: no name fits {pattern!r}; try a part of it, such as 'resnet'.")
+    for name in found:
+        out.print(Text(f"{library}:{name}"), soft_wrap=True)

@@ -1,0 +1,173 @@
+"""What is shown while a run trains: a bar on a terminal, a line for each epoch elsewhere. All of it goes to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from holdfast.cli.terminal import err
+from holdfast.cli.wording import count, decimal, duration, percent
+from holdfast.training.events import EpochDone, Evaluating, Event, Listener, Resumed, RunStarted, SetupStarted, StepDone, ignore
+
+__all__ = ["progress"]
+
+REFRESH_SECONDS = 0.25
+"""Shortest time between two drawings of the bar: drawing costs about a millisecond, and a step can cost five."""
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Listener]:
+    """A listener that shows a run's events until the block ends.
+
+    Args:
+        quiet: Show nothing.
+    """
+    if quiet:
+        yield ignore
+    elif err.is_terminal:
+        with _Bar() as bar:
+            yield bar
+    else:
+        yield _Lines()
+
+
+class _Best:
+    """The best validation accuracy so far; ties go to the earlier epoch, as in selection."""
+
+    def __init__(self) -> None:
+        self.accuracy: float | None = None
+        self.epoch = 0
+
+    def offer(self, accuracy: float | None, epoch: int) -> None:
+        if accuracy is not None and (self.accuracy is None or accuracy > self.accuracy):
+            self.accuracy, self.epoch = accuracy, epoch
+
+
+class _Lines:
+    """Plain lines, for logs."""
+
+    def __init__(self) -> None:
+        self._best = _Best()
+        self._seconds: list[float] = []
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                _print_start(event)
+            case Resumed():
+                _print(f"resumed after {event.epoch} epochs, {event.step} steps")
+            case SetupStarted():
+                _print(f"{event.name}: looking at the pretrained features")
+            case EpochDone():
+                _print(self._epoch_line(event))
+
+    def _epoch_line(self, event: EpochDone) -> str:
+        row = event.row
+        self._best.offer(row.get("val_accuracy"), event.epoch)
+        self._seconds.append(row.get("seconds") or 0.0)
+        left = (event.total_epochs - event.epoch) * sum(self._seconds) / len(self._seconds)
+        width = len(str(event.total_epochs))
+        parts = [
+            f"epoch {event.epoch:{width}d}/{event.total_epochs}",
+            f"loss {decimal(row.get('loss'), 4)}",
+            f"train {percent(row.get('train_accuracy'))}",
+        ]
+        if self._best.accuracy is not None:
+            parts.append(f"val {percent(row.get('val_accuracy'))} (best {percent(self._best.accuracy)} in epoch {self._best.epoch})")
+        if row.get("lr") is not None:
+            parts.append(f"lr {row['lr']:.2g}")
+        parts.append(duration(self._seconds[-1]))
+        return "  ".join([*parts, f"{duration(left)} left"] if left else parts)
+
+
+class _Bar:
+    """One bar over all steps of the run.
+
+    It draws itself when an event arrives and enough time has passed; no thread competes with training.
+    """
+
+    def __init__(self) -> None:
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            _Numbers(),
+            TimeRemainingColumn(compact=True),
+        ]
+        self._progress = Progress(*columns, console=err, auto_refresh=False)
+        self._task = self._progress.add_task("preparing", total=None, numbers="")
+        self._best = _Best()
+        self._steps_per_epoch = 0
+        self._loss: float | None = None
+        self._accuracy: float | None = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                _print_start(event)
+                self._steps_per_epoch = event.steps_per_epoch
+                self._progress.start()
+                self._progress.update(self._task, total=event.total_epochs * event.steps_per_epoch)
+                self._total_epochs = event.total_epochs
+            case Resumed():
+                self._progress.update(self._task, completed=event.step)
+                self._draw(f"epoch {event.epoch + 1}/{self._total_epochs}")
+            case SetupStarted():
+                self._draw(f"{event.name}: pretrained features")
+            case StepDone():
+                self._step(event)
+            case Evaluating():
+                self._draw(f"evaluating {event.split}")
+            case EpochDone():
+                self._accuracy = event.row.get("val_accuracy")
+                self._best.offer(self._accuracy, event.epoch)
+                self._draw(f"epoch {event.epoch}/{event.total_epochs}")
+
+    def _step(self, event: StepDone) -> None:
+        if event.loss is not None:
+            self._loss = event.loss if self._loss is None else 0.8 * self._loss + 0.2 * event.loss
+        if time.monotonic() - self._drawn >= REFRESH_SECONDS:
+            self._progress.update(self._task, completed=(event.epoch - 1) * self._steps_per_epoch + event.step_in_epoch)
+            self._draw(f"epoch {event.epoch}/{self._total_epochs}")
+
+    def _draw(self, description: str) -> None:
+        self._progress.update(self._task, description=description, numbers=self._numbers())
+        self._progress.refresh()
+        self._drawn = time.monotonic()
+
+    def _numbers(self) -> str:
+        parts = [f"loss {decimal(self._loss)}"] if self._loss is not None else []
+        if self._best.accuracy is not None:
+            parts.append(f"val {percent(self._accuracy)}, best {percent(self._best.accuracy)}")
+        return "  ".join(parts)
+
+
+class _Numbers(ProgressColumn):
+    """The running numbers, as they are."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["numbers"])
+
+
+def _print(text: str) -> None:
+    err.print(Text(text), soft_wrap=True)
+
+
+def _print_start(event: RunStarted) -> None:
+    val, test = (f"{n} {split}" if n else f"no {split}" for n, split in ((event.n_val, "val"), (event.n_test, "test")))
+    _print(f"{event.model} ({count(event.parameters)} parameters) with {event.method}, on {event.device}")
+    _print(f"{event.classes} classes; {event.n_train} train, {val}, {test}; {event.total_epochs} epochs of {event.steps_per_epoch} steps")
+    _print(f"run directory: {event.run}")
+    for note in event.notes:
+        _print(f"note: {note}")

@@ -1,0 +1,163 @@
+"""Every option of ``holdfast fit``, flat, in one frozen dataclass.
+
+A field is at once the option ``--val-fraction``, the YAML key ``val_fraction`` and the keyword ``val_fraction`` of
+:func:`holdfast.fit`. Only ``method`` is nested. Each field carries its help text and the range it accepts; checks across fields
+are in ``load.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["FitConfig", "MethodTerm", "RELEVANT_FIELDS", "Range"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers an option accepts, bounds included unless ``open_low``."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.open_low else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        if math.isfinite(self.high):
+            return f"between {self.low:g} and {self.high:g}"
+        return f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
+
+
+POSITIVE = Range(0, open_low=True)
+NOT_NEGATIVE = Range(0)
+COUNT = Range(1)
+SHARE = Range(0, 1)
+
+
+@dataclass(frozen=True)
+class MethodTerm:
+    """One entry of ``method``: a name of the catalog and the options given for it, defaults filled in."""
+
+    name: str
+    options: tuple[tuple[str, float | int | bool | str], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The canonical YAML form: ``{name: adarand, weight: 1.0, alpha: 0.5}``."""
+        return {"name": self.name, **dict(self.options)}
+
+
+def _option(default: Any, text: str, group: str, *, allowed: Range | None = None, numbers: bool = True) -> Any:
+    """A field with its help; ``numbers`` says whether the option changes the numbers of a run and so its hash."""
+    return dataclasses.field(default=default, metadata={"help": text, "group": group, "range": allowed, "numbers": numbers})
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The options of a run. See the help text of each field, or ``holdfast fit --help``."""
+
+    data: str = _option("", "a folder of images (CLASS/… or train|val|test/CLASS/…), or demo:NAME", "data", numbers=False)
+    train_list: str | None = _option(None, "file that lists the training images to use, one path a line", "data")
+    shots: int | None = _option(None, "keep this many training examples of each class, drawn by --data-seed", "data", allowed=COUNT)
+    test_split: str | None = _option(None, "split folder to test on, where it is not called 'test'", "data")
+    val_fraction: float = _option(
+        0.1, "share of train that is held out for validation, where there is no val split; 0 for none", "data", allowed=Range(0, 0.9)
+    )
+    split: Literal["stratified", "paper"] = _option(
+        "stratified", "how splits are cut: class by class, or uniformly as in the AdaRand paper", "data"
+    )
+    data_seed: int = _option(0, "seed of splits and of --shots", "data", allowed=NOT_NEGATIVE)
+    skip_bad: bool = _option(False, "drop unreadable images and list them, instead of stopping", "data")
+    allow_empty_classes: bool = _option(False, "go on when a class has no training example", "data")
+    image_size: int | None = _option(None, "side of the input in pixels (default: the model's own)", "data", allowed=Range(8, 4096))
+    augment: Literal["crop", "resized-crop", "none"] = _option(
+        "crop", "training augmentation: random crop and flip; random crop of 8-100 % of the area and flip; nothing", "data"
+    )
+    flip: bool = _option(True, "whether augmentation mirrors images; switch off for digits, text and traffic signs", "data")
+    normalization: Literal["model", "half"] = _option(
+        "model", "channel statistics: the model's own, or mean = std = 0.5 for every model", "data"
+    )
+
+    model: str = _option("", "timm:NAME, torchvision:NAME, demo:NAME or python:MODULE:FUNCTION", "model")
+    weights: str | None = _option(None, "file with pretrained weights (safetensors or a torch file), or 'random'", "model", numbers=False)
+    head: str | None = _option(None, "name of the final Linear layer, where it is not found by itself", "model")
+    head_dropout: float | None = _option(
+        None, "dropout in front of the head (default: 0, so that features are whole)", "model", allowed=Range(0, 0.99)
+    )
+    batchnorm: Literal["train", "frozen"] = _option(
+        "train", "whether BatchNorm statistics follow the batches or stay as pretrained", "model"
+    )
+    compile: bool = _option(False, "run the network through torch.compile", "model")
+
+    method: str | list[dict[str, Any]] = _option("plain", "one name, or several joined by '+'; see 'holdfast list methods'", "method")
+    plugin: list[str] = dataclasses.field(
+        default_factory=list,
+        metadata={
+            "help": "Python file that registers methods of your own; may be repeated",
+            "group": "method",
+            "range": None,
+            "numbers": False,
+        },
+    )
+
+    preset: Literal["none", "paper"] = _option(
+        "none", "named training options; 'paper' follows the AdaRand paper for the model family", "training", numbers=False
+    )
+    epochs: int = _option(30, "passes over the training split", "training", allowed=COUNT)
+    batch_size: int = _option(64, "examples per optimizer step, over all ranks and accumulation", "training", allowed=COUNT)
+    accumulate: int = _option(1, "micro-batches per optimizer step", "training", allowed=COUNT)
+    optimizer: Literal["sgd", "adamw"] = _option("sgd", "SGD with Nesterov momentum, or AdamW", "training")
+    lr: float = _option(0.01, "learning rate of the backbone, and of the head unless --head-lr is given", "training", allowed=NOT_NEGATIVE)
+    head_lr: float | None = _option(None, "learning rate of the head", "training", allowed=NOT_NEGATIVE)
+    momentum: float = _option(0.9, "momentum of SGD", "training", allowed=Range(0, 0.9999))
+    weight_decay: float = _option(0.0, "weight decay of the optimizer", "training", allowed=NOT_NEGATIVE)
+    schedule: Literal["cosine", "step", "constant"] = _option(
+        "cosine", "learning rate over time: cos(7π/16 · t/T); falling at --milestones; constant", "training"
+    )
+    milestones: list[int] = dataclasses.field(
+        default_factory=list,
+        metadata={
+            "help": "epochs at which --schedule step lowers the rate, as 9,18,24",
+            "group": "training",
+            "range": COUNT,
+            "numbers": True,
+        },
+    )
+    gamma: float = _option(0.1, "factor at each milestone", "training", allowed=Range(0, 1))
+    warmup_steps: int = _option(0, "steps of linear warm-up", "training", allowed=NOT_NEGATIVE)
+    select: Literal["val-accuracy", "val-loss", "last"] = _option("val-accuracy", "which epoch's weights are kept", "training")
+    seed: int = _option(0, "seed of the head, the order of examples, augmentation and noise", "training", allowed=NOT_NEGATIVE)
+    precision: Literal["fp32", "bf16", "fp16"] = _option("fp32", "arithmetic of the forward pass", "training")
+
+    device: str = _option("auto", "auto, cpu, cuda or cuda:N", "machine", numbers=False)
+    deterministic: bool = _option(False, "refuse operations whose result can change from run to run", "machine", numbers=False)
+    workers: int | None = _option(
+        None, "processes that decode images which do not fit in memory (default: up to 4)", "machine", allowed=NOT_NEGATIVE, numbers=False
+    )
+    cache: Literal["auto", "memory", "off"] = _option(
+        "auto", "keep decoded images in memory: where they fit, always, never", "machine", numbers=False
+    )
+    threads: int | None = _option(None, "threads of CPU arithmetic (default: torch's own choice)", "machine", allowed=COUNT, numbers=False)
+    devices: int | None = _option(
+        None, "number of ranks expected on each machine; checked, never started", "machine", allowed=COUNT, numbers=False
+    )
+    nodes: int | None = _option(None, "number of machines expected; checked, never started", "machine", allowed=COUNT, numbers=False)
+
+    out: str = _option("", "the run directory to write", "output", numbers=False)
+    store_reference: Literal["auto", "always"] = _option(
+        "auto", "store the pretrained weights in the run: where nothing else reproduces them, or always", "output", numbers=False
+    )
+    checkpoint_minutes: float = _option(
+        5.0,
+        "minutes between checkpoints inside an epoch; one is written after every epoch anyway",
+        "output",
+        allowed=NOT_NEGATIVE,
+        numbers=False,
+    )
+
+
+RELEVANT_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(FitConfig) if field.metadata["numbers"])
+"""Options that change the numbers of a run, and therefore its ``config_hash``."""
