@@ -1,0 +1,184 @@
+"""The cost of each method against a bare PyTorch step: ``python -m benchmarks.overhead --settings S M M2048``.
+
+A bare step is forward, cross-entropy, backward and SGD with Nesterov momentum, written out below. The method's step is the same with
+``holdfast.attach``. Both run in turn in one process; memory is the peak of a fresh process for each method, above what it held
+before the network was built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.settings import SETTINGS, Setting, describe_machine
+from benchmarks.timing import interleave
+from holdfast import attach
+
+METHODS = {
+    "plain": "plain",
+    "fnp": "fnp",
+    "randreg-uniform": [{"name": "randreg", "prior": "uniform"}],
+    "randreg-normal": [{"name": "randreg", "prior": "normal"}],
+    "randreg": "randreg",
+    "randreg-cp": "randreg-cp",
+    "adarand": "adarand",
+    "l2-sp": "l2-sp",
+}
+"""What is measured, by the name in the table."""
+
+BUDGET = {"plain": 1.02, "fnp": 1.02, "randreg-uniform": 1.02, "randreg-normal": 1.02, "randreg": 1.02, "randreg-cp": 1.02}
+BUDGET_BY_SETTING = {
+    "adarand": {"M": 1.02, "S": 1.02, "M2048": 1.07, "G": 1.03, "V": 1.03},
+    "l2-sp": {"S": 1.10, "M": 1.03, "M2048": 1.03, "G": 1.03, "V": 1.03},
+}
+Step = Callable[[], None]
+
+
+def make_step(setting: Setting, method: str | None, device: torch.device) -> Step:
+    """One training step as a call: bare for None, else with the method attached."""
+    net = setting.build(device)
+    inputs, labels = setting.batch(device)
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=1e-3, momentum=0.9, nesterov=True)
+    loss = _bare_loss(net) if method is None else None
+    terms = None
+    if method is not None:
+        batches = [setting.batch(device, seed) for seed in range(4)]
+        terms = attach(net, METHODS[method], batches, num_classes=setting.num_classes, total_steps=10_000)
+    mixed = setting.precision == "bf16"
+    net.train()
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            total = terms.loss(inputs, labels) if terms is not None else loss(inputs, labels)
+        total.backward()
+        optimizer.step()
+        if terms is not None:
+            terms.after_step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _bare_loss(net: nn.Module) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return lambda inputs, labels: F.cross_entropy(net(inputs), labels)
+
+
+def peak_memory_mib(setting: Setting, method: str | None, device: torch.device, steps: int = 4) -> float:
+    """Peak memory of a few steps; on the CPU meant to be called in a process of its own."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    else:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    step = make_step(setting, method, device)
+    for _ in range(steps):
+        step()
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return (peak - before) / 2**20
+
+
+def memory_in_fresh_process(setting: Setting, method: str | None, device: torch.device) -> float:
+    """:func:`peak_memory_mib` where the allocator remembers nothing of other methods."""
+    if device.type == "cuda":
+        return peak_memory_mib(setting, method, device)
+    command = [sys.executable, "-m", "benchmarks.overhead", "--memory-of", setting.name, method or "bare"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    return float(result.stdout.split()[-1])
+
+
+def budget(method: str, setting: Setting) -> float:
+    """The largest ratio the project allows itself."""
+    return BUDGET.get(method) or BUDGET_BY_SETTING[method][setting.name]
+
+
+def l2_sp_floor(setting: Setting, device: torch.device) -> Step:
+    """The naked tensor operations of L2-SP: read both sets of weights, add the scaled difference to the gradients."""
+    parameters = list(setting.build(device).parameters())
+    start = [parameter.detach().clone() for parameter in parameters]
+    grads = [torch.zeros_like(parameter) for parameter in parameters]
+
+    def step() -> None:
+        with torch.no_grad():
+            differences = torch._foreach_sub(parameters, start)
+            torch.stack(torch._foreach_norm(differences)).square().sum()
+            torch._foreach_add_(grads, differences, alpha=0.01)
+
+    return step
+
+
+def measure(setting: Setting, methods: list[str], device: torch.device, *, steps: int, blocks: int, memory: bool) -> list[dict[str, object]]:
+    """One row a method."""
+    bare = make_step(setting, None, device)
+    bare_memory = memory_in_fresh_process(setting, None, device) if memory else None
+    rows: list[dict[str, object]] = []
+    for method in methods:
+        ratio = interleave(bare, make_step(setting, method, device), device, steps=steps, blocks=blocks)
+        floor = 1.0
+        if method == "l2-sp":
+            floor += interleave(bare, l2_sp_floor(setting, device), device, steps=steps, blocks=1).ratio
+        memory_ratio = memory_in_fresh_process(setting, method, device) / bare_memory if bare_memory else None
+        row = {
+            "method": method,
+            "ratio": round(ratio.ratio, 4),
+            "ratio_min": round(ratio.low, 4),
+            "ratio_max": round(ratio.high, 4),
+            "floor": round(floor, 4),
+            "budget": budget(method, setting),
+            "memory_ratio": None if memory_ratio is None else round(memory_ratio, 4),
+            "settings": {"setting": str(setting), "bare_ms": round(1000 * ratio.base_seconds, 2), "steps": steps, "blocks": blocks, **describe_machine(device)},
+        }
+        rows.append(row)
+        print(line(row), flush=True)
+    return rows
+
+
+def line(row: dict[str, object]) -> str:
+    """A row of the table."""
+    memory = "" if row["memory_ratio"] is None else f"{row['memory_ratio']:8.3f}"
+    return f"{row['method']:16} {row['ratio']:7.3f} {row['ratio_min']:7.3f} {row['ratio_max']:7.3f} {row['floor']:7.3f} {row['budget']:7.2f} {memory}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", nargs="+", default=["S", "M", "M2048"], choices=list(SETTINGS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-size", type=int, help="instead of the setting's")
+    parser.add_argument("--steps", type=int, default=10, help="pairs of steps in a block")
+    parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--memory-of", nargs=2, metavar=("SETTING", "METHOD"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.memory_of:
+        name, method = options.memory_of
+        print(peak_memory_mib(SETTINGS[name], None if method == "bare" else method, device))
+        return
+    rows = []
+    for name in options.settings:
+        setting = SETTINGS[name]
+        if options.batch_size:
+            setting = Setting(**{**vars(setting), "batch_size": options.batch_size})
+        print(f"\n{setting}\n{describe_machine(device)}\n{'method':16} {'ratio':>7} {'min':>7} {'max':>7} {'floor':>7} {'budget':>7} {'memory':>8}")
+        rows += measure(setting, options.methods, device, steps=options.steps, blocks=options.blocks, memory=not options.no_memory)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
