@@ -93,7 +93,9 @@ def memory_in_fresh_process(setting: Setting, method: str | None, device: torch.
     if device.type == "cuda":
         return peak_memory_mib(setting, method, device)
     command = [sys.executable, "-m", "benchmarks.overhead", "--memory-of", setting.name, method or "bare"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    result = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    )
     return float(result.stdout.split()[-1])
 
 
@@ -117,7 +119,9 @@ def l2_sp_floor(setting: Setting, device: torch.device) -> Step:
     return step
 
 
-def measure(setting: Setting, methods: list[str], device: torch.device, *, steps: int, blocks: int, memory: bool) -> list[dict[str, object]]:
+def measure(
+    setting: Setting, methods: list[str], device: torch.device, *, steps: int, blocks: int, memory: bool
+) -> list[dict[str, object]]:
     """One row a method."""
     bare = make_step(setting, None, device)
     bare_memory = memory_in_fresh_process(setting, None, device) if memory else None
@@ -136,7 +140,13 @@ def measure(setting: Setting, methods: list[str], device: torch.device, *, steps
             "floor": round(floor, 4),
             "budget": budget(method, setting),
             "memory_ratio": None if memory_ratio is None else round(memory_ratio, 4),
-            "settings": {"setting": str(setting), "bare_ms": round(1000 * ratio.base_seconds, 2), "steps": steps, "blocks": blocks, **describe_machine(device)},
+            "settings": {
+                "setting": str(setting),
+                "bare_ms": round(1000 * ratio.base_seconds, 2),
+                "steps": steps,
+                "blocks": blocks,
+                **describe_machine(device),
+            },
         }
         rows.append(row)
         print(line(row), flush=True)
@@ -146,7 +156,8 @@ def measure(setting: Setting, methods: list[str], device: torch.device, *, steps
 def line(row: dict[str, object]) -> str:
     """A row of the table."""
     memory = "" if row["memory_ratio"] is None else f"{row['memory_ratio']:8.3f}"
-    return f"{row['method']:16} {row['ratio']:7.3f} {row['ratio_min']:7.3f} {row['ratio_max']:7.3f} {row['floor']:7.3f} {row['budget']:7.2f} {memory}"
+    numbers = (f"{row[key]:7.3f}" for key in ("ratio", "ratio_min", "ratio_max", "floor", "budget"))
+    return f"{row['method']:16} {' '.join(numbers)} {memory}"
 
 
 def main() -> None:
@@ -174,7 +185,8 @@ def main() -> None:
         setting = SETTINGS[name]
         if options.batch_size:
             setting = Setting(**{**vars(setting), "batch_size": options.batch_size})
-        print(f"\n{setting}\n{describe_machine(device)}\n{'method':16} {'ratio':>7} {'min':>7} {'max':>7} {'floor':>7} {'budget':>7} {'memory':>8}")
+        print(f"\n{setting}\n{describe_machine(device)}")
+        print(f"{'method':16} {'ratio':>7} {'min':>7} {'max':>7} {'floor':>7} {'budget':>7} {'memory':>8}")
         rows += measure(setting, options.methods, device, steps=options.steps, blocks=options.blocks, memory=not options.no_memory)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")

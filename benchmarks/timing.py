@@ -32,7 +32,9 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def interleave(base: Callable[[], object], other: Callable[[], object], device: torch.device, *, steps: int, blocks: int, warmup: int = 3) -> Ratio:
+def interleave(
+    base: Callable[[], object], other: Callable[[], object], device: torch.device, *, steps: int, blocks: int, warmup: int = 3
+) -> Ratio:
     """Time two calls in turn, ``steps`` times in each of ``blocks`` blocks.
 
     A slow moment of the machine then hits both; which goes first alternates.

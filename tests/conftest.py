@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import pytest
 import torch
+
+from holdfast.catalog import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,6 +51,18 @@ def _no_leaked_environment() -> Iterator[None]:
             del os.environ[name]
     if leaked:
         pytest.fail(f"the test leaves environment variables changed: {', '.join(leaked)}; use monkeypatch.setenv")
+
+
+@pytest.fixture
+def own_catalog() -> Iterator[None]:
+    """Methods that the test registers, and modules of its plug-ins, are gone after it."""
+    methods, modules = dict(METHODS), set(sys.modules)
+    yield
+    METHODS.clear()
+    METHODS.update(methods)
+    for name in set(sys.modules) - modules:
+        if name.startswith("holdfast_plugin_"):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session", autouse=True)

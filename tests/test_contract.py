@@ -32,7 +32,9 @@ def test_every_method_is_checked() -> None:
     assert {name for name, _ in VARIANTS} == {name for name, record in METHODS.items() if "plugin" not in record.target}
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=[f"{name}-{'-'.join(map(str, options.values()))}" for name, options in VARIANTS])
+@pytest.mark.parametrize(
+    ("name", "options"), VARIANTS, ids=[f"{name}-{'-'.join(map(str, options.values()))}" for name, options in VARIANTS]
+)
 def test_method_keeps_the_contract(name: str, options: dict[str, object]) -> None:
     term = METHODS[name].load()(**options)
     if isinstance(term, TaskLoss):
@@ -46,7 +48,11 @@ def test_record_matches_its_class(name: str) -> None:
     record = METHODS[name]
     cls = record.load()
     assert issubclass(cls, TaskLoss if record.kind == "task loss" else Regularizer)
-    parameters = [p for p in list(inspect.signature(cls.__init__).parameters.values())[1:] if p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL]
+    parameters = [
+        p
+        for p in list(inspect.signature(cls.__init__).parameters.values())[1:]
+        if p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL
+    ]
     assert [(p.name, p.default) for p in parameters] == [(option.name, option.default) for option in record.options]
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
     for option in record.all_options.values():

@@ -22,7 +22,7 @@ from holdfast.errors import ConfigError, DataError
 from holdfast.models.classifier import Classifier, find_head
 from holdfast.models.reference import FrozenReference
 from holdfast.objective import Objective, WeightedTerm
-from holdfast.terms import Regularizer, Scope, TaskLoss, Term
+from holdfast.terms import Scope, TaskLoss, Term
 from holdfast.types import Batch, Comm, Outputs, Reference, Step, Update
 from holdfast.types import Draws as DrawsProtocol
 
@@ -64,7 +64,9 @@ class Draws:
         True
     """
 
-    def __init__(self, seed: int, name: str, step: int, rows: Rows, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, seed: int, name: str, step: int, rows: Rows, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         self._key = f"{seed}/{name}/{step}"
         self._rows = rows
         self._device = torch.device(device)
@@ -271,14 +273,15 @@ class Attached:
         context = self._context
         if context.micro >= context.micro_batches:
             raise ConfigError(
-                f"terms.loss was called more than {context.micro_batches} time(s) without terms.after_step(); pass attach(..., accumulate=N) for N micro-batches"
+                f"terms.loss was called more than {context.micro_batches} time(s) without terms.after_step(); "
+                "pass attach(..., accumulate=N) for N micro-batches"
             )
         if index is None:
             index = torch.full_like(labels, -1)
         output = self.module(Batch(inputs, labels, index), context)
         context.micro += 1
         self._values = output.values
-        return output.total  # type: ignore[no-any-return]
+        return output.total
 
     def after_step(self) -> None:
         """Tell the terms that the optimizer has stepped."""
@@ -364,7 +367,7 @@ def attach(
     terms = _terms_of(method)
     head_name = find_head(model, head)
     # Terms that are set up once need the pretrained weights now; the copy stays only where a term uses it at every step.
-    reference = FrozenReference(copy.deepcopy(pretrained if pretrained is not None else model), head_name)
+    reference = FrozenReference(copy.deepcopy(pretrained if pretrained is not None else model), head_name, source_head=False)
     classifier = Classifier(model, head_name)
     objective = Objective(classifier, terms)
     comm = current_comm()
@@ -385,7 +388,9 @@ def warn_about_batch_terms(terms: Sequence[WeightedTerm], accumulate: int) -> No
         scope = weighted.term.SCOPE
         scopes = scope.values() if isinstance(scope, Mapping) else (scope,)
         if accumulate > 1 and Scope.BATCH in scopes:
-            log.warning("method %r depends on the whole batch, but with accumulation it sees 1/%d of it at a time.", weighted.name, accumulate)
+            log.warning(
+                "method %r depends on the whole batch, but with accumulation it sees 1/%d of it at a time.", weighted.name, accumulate
+            )
 
 
 def _terms_of(method: MethodSpec) -> list[WeightedTerm]:
@@ -400,7 +405,10 @@ def _terms_of(method: MethodSpec) -> list[WeightedTerm]:
 
 def _open(batches: Iterable[tuple[Any, Tensor]] | None, split: str, device: torch.device) -> Iterator[Batch]:
     if batches is None or split != "train":
-        raise DataError(f"attach: a method asks for batches of the {split} split; pass attach(model, method, batches, ...) with un-augmented (inputs, labels)")
+        raise DataError(
+            f"attach: a method asks for batches of the {split} split; "
+            "pass attach(model, method, batches, ...) with un-augmented (inputs, labels)"
+        )
     if iter(batches) is batches:
         raise DataError("attach: batches must be iterable more than once; pass a DataLoader or a list instead of a generator")
     for inputs, labels in batches:

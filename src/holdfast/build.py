@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from holdfast.attach import build_terms
-from holdfast.config.layers import command_line, from_yaml
+from holdfast.config.layers import Layer, command_line, from_yaml
 from holdfast.config.load import config_hash, config_to_yaml_dict, recorded_config, resolve
 from holdfast.config.schema import FitConfig
 from holdfast.data import ImageData, load_data
@@ -33,6 +33,8 @@ from holdfast.types import InputSpec
 __all__ = ["fit_config", "load_model", "resume"]
 
 log = logging.getLogger("holdfast")
+
+REFERENCE_WEIGHTS = "reference.safetensors"
 
 
 def fit_config(config: FitConfig, *, listener: Listener = ignore) -> Run:
@@ -65,7 +67,9 @@ def resume(path: str | Path, *, overrides: Mapping[str, Any] | None = None, list
     if run.finished:
         listener(RunFinished(str(path), run.result))
         return run
-    config = resolve([from_yaml(f"{path}/config.yaml", run.config), command_line({**(overrides or {}), "out": str(path)})])
+    config = resolve([_recorded(run), command_line({**(overrides or {}), "out": str(path)})])
+    if run.has(REFERENCE_WEIGHTS):
+        config = dataclasses.replace(config, weights=str(run.path / REFERENCE_WEIGHTS))
     engine = _engine(config)
     parts = _Parts.build(config, engine)
     if engine.is_main and not run.has("reference.json"):
@@ -98,7 +102,9 @@ def load_model(path: str | Path) -> tuple[Classifier, tuple[str, ...], InputSpec
         raise RunError(f"{str(path)!r} has not finished training; type `{run.resume_command}`")
     config = recorded_config(from_yaml(f"{path}/config.yaml", run.config))
     classes = tuple(run.splits["classes"])
-    pretrained = load_pretrained(config.model, weights="random", head=config.head, head_dropout=config.head_dropout, image_size=config.image_size)
+    pretrained = load_pretrained(
+        config.model, weights="random", head=config.head, head_dropout=config.head_dropout, image_size=config.image_size
+    )
     classifier = Classifier(pretrained.net, pretrained.head_name)
     classifier.reset_head(len(classes), seed=0)
     run.load_model(lambda: classifier.net)
@@ -122,7 +128,12 @@ class _Parts:
     @classmethod
     def build(cls, config: FitConfig, engine: Engine) -> _Parts:
         pretrained = load_pretrained(
-            config.model, weights=config.weights, head=config.head, head_dropout=config.head_dropout, image_size=config.image_size, seed=config.seed
+            config.model,
+            weights=config.weights,
+            head=config.head,
+            head_dropout=config.head_dropout,
+            image_size=config.image_size,
+            seed=config.seed,
         )
         for note in pretrained.notes:
             log.info(note)
@@ -171,6 +182,12 @@ def _engine(config: FitConfig) -> Engine:
     return Engine(config.device, config.precision)
 
 
+def _method_name(config: FitConfig) -> str:
+    """The methods as the user thinks of them: plain is not named beside others."""
+    names = [str(entry["name"]) for entry in config.methods]
+    return "+".join(name for name in names if name != "plain" or len(names) == 1)
+
+
 def _train(run: Run, parts: _Parts, engine: Engine, listener: Listener) -> Run:
     config, data = parts.config, parts.data
     fingerprints = {
@@ -179,13 +196,13 @@ def _train(run: Run, parts: _Parts, engine: Engine, listener: Listener) -> Run:
         "config": config_hash(config, data.fingerprint, parts.reference.fingerprint),
     }
     heard = listener if engine.is_main else ignore
-    job = Job(run, config, data, parts.classifier, parts.reference, build_terms(config.method), engine, heard, fingerprints)
+    job = Job(run, config, data, parts.classifier, parts.reference, build_terms(config.methods), engine, heard, fingerprints)
     trainer = Trainer(job)
     heard(
         RunStarted(
             run=str(run.path),
             model=config.model,
-            method="+".join(str(entry["name"]) for entry in config.method),
+            method=_method_name(config),
             classes=len(data.classes),
             n_train=data.size("train"),
             n_val=data.size("val"),

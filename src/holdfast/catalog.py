@@ -323,7 +323,12 @@ DATASETS: dict[str, Family] = {
     family.prefix: family
     for family in (
         Family("", "a folder: CLASS/images or train|val|test/CLASS/images", "cars/"),
-        Family("demo", "small real datasets that come with holdfast's dependencies", "demo:digits", {"digits": "1797 handwritten digits of 64 writers, 8 x 8 px (scikit-learn)"}),
+        Family(
+            "demo",
+            "small real datasets that come with holdfast's dependencies",
+            "demo:digits",
+            {"digits": "1797 handwritten digits of 64 writers, 8 x 8 px (scikit-learn)"},
+        ),
     )
 }
 
@@ -425,16 +430,16 @@ def register(name: str, *, summary: str = "", weight: float = 1.0, **key_weights
         target = f"{cls.__module__}:{cls.__qualname__}"
         if name in METHODS and METHODS[name].target != target:
             raise ConfigError(f"register: the method {name!r} exists already ({METHODS[name].target}); choose another name")
-        weights = (_weight(weight, "weight of the penalty", "plug-in"),) + tuple(
+        further = [
             _weight(value, f"weight of the term {key.removesuffix('_weight')!r}", "plug-in", name=key) for key, value in key_weights.items()
-        )
+        ]
         METHODS[name] = _PluginMethod(
             name=name,
             kind="task loss" if hasattr(cls, "loss") else "regularizer",
             target=target,
             summary=summary or (inspect.getdoc(cls) or "").partition("\n")[0],
             options=_options_of(cls, name),
-            weights=weights,
+            weights=(_weight(weight, "weight of the penalty", "plug-in"), *further),
             loaded=cls,
         )
         return cls
@@ -454,9 +459,9 @@ class _PluginMethod(Method):
 
 
 def _options_of(cls: type, method: str) -> tuple[Option, ...]:
-    hints = get_type_hints(cls.__init__)
+    hints = get_type_hints(inspect.getattr_static(cls, "__init__"))
     options = []
-    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+    for parameter in inspect.signature(cls).parameters.values():
         hint: Any = hints.get(parameter.name)
         choices: tuple[str, ...] = ()
         if get_origin(hint) is Literal:

@@ -112,7 +112,9 @@ class Objective(nn.Module):
     def _value(weighted: WeightedTerm, step: Step) -> Tensor | Mapping[str, Tensor]:
         term = weighted.term
         if term.NEEDS.hard_labels and step.targets is not None:
-            raise ConfigError(f"method {weighted.name!r} needs hard labels, but this batch has soft targets; drop the option that softens them")
+            raise ConfigError(
+                f"method {weighted.name!r} needs hard labels, but this batch has soft targets; drop the option that softens them"
+            )
         missing = [layer for layer in term.NEEDS.layers if layer not in step.features]
         if missing:
             raise ConfigError(f"method {weighted.name!r} needs the layer {missing[0]!r}; captured are {', '.join(step.features)}")

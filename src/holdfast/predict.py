@@ -61,8 +61,8 @@ def predict(
         on_unreadable: Called with the path of an image that cannot be read and the reason; it is left out. By default the error is
             raised.
 
-    Yields:
-        One prediction for each readable image, in the order given.
+    Returns:
+        One prediction for each readable image, in the order given; batches are read as they are asked for.
 
     Raises:
         DataError: An input does not exist, holds no image, or cannot be read.
@@ -75,9 +75,13 @@ def predict(
     target = _torch_device(device)
     classifier, classes, spec = load_model(run.path if isinstance(run, Run) else run)
     classifier.to(target)
-    for start in range(0, len(paths), BATCH):
-        for read, images in _readable(paths[start : start + BATCH], spec, target, on_unreadable):
-            yield from _classify(classifier, classes, read, images)
+
+    def predictions() -> Iterator[Prediction]:
+        for start in range(0, len(paths), BATCH):
+            for read, images in _readable(paths[start : start + BATCH], spec, target, on_unreadable):
+                yield from _classify(classifier, classes, read, images)
+
+    return predictions()
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[str]:
@@ -103,7 +107,7 @@ def _torch_device(device: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
-def _readable(paths: list[str], spec: InputSpec, device: torch.device, on_unreadable: OnUnreadable) -> list[tuple[list[str], Tensor]]:
+def _readable(paths: list[str], spec: InputSpec, device: torch.device, on_unreadable: OnUnreadable) -> list[tuple[list[Path], Tensor]]:
     """The images of some paths, batched; if one cannot be read, one by one, so that the others are."""
     from holdfast.data import load_inputs
 
@@ -116,7 +120,7 @@ def _readable(paths: list[str], spec: InputSpec, device: torch.device, on_unread
     return [batch for path in paths for batch in _readable([path], spec, device, on_unreadable)]
 
 
-def _classify(classifier: Classifier, classes: Sequence[str], paths: Sequence[str], images: Tensor) -> Iterator[Prediction]:
+def _classify(classifier: Classifier, classes: Sequence[str], paths: Sequence[Path], images: Tensor) -> Iterator[Prediction]:
     """Predictions of a batch of images (B, 3, H, W)."""
     import torch
 

@@ -108,7 +108,7 @@ def _nudge(net: nn.Module) -> None:
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter), alpha=0.1)
 
 
 def _train(terms: Attached, steps: range, *, micro: int = 1, device: str = "cpu") -> None:
@@ -117,11 +117,11 @@ def _train(terms: Attached, steps: range, *, micro: int = 1, device: str = "cpu"
     for step in steps:
         inputs, labels = _examples(3, 8, seed=100 + step, dtype=dtype)
         for part in zip(inputs.chunk(micro), labels.chunk(micro), strict=True):
-            terms.loss(part[0].to(device), part[1].to(device)).backward()  # type: ignore[no-untyped-call]
+            terms.loss(part[0].to(device), part[1].to(device)).backward()
         with torch.no_grad():
             for parameter in parameters:
                 if parameter.grad is not None:
-                    parameter -= 0.05 * parameter.grad
+                    parameter.sub_(parameter.grad, alpha=0.05)
                     parameter.grad = None
         terms.after_step()
 
@@ -153,11 +153,12 @@ def _state(terms: Attached) -> dict[str, Tensor]:
 
 def _differences(first: Mapping[str, Tensor], second: Mapping[str, Tensor], *, exact: bool) -> Iterator[str]:
     for name in first.keys() | second.keys():
-        if name not in first or name not in second:
-            yield name
-        elif exact and not torch.equal(first[name], second[name]):
-            yield name
-        elif not exact and not torch.allclose(first[name], second[name], rtol=1e-9, atol=1e-11):
+        if (
+            name not in first
+            or name not in second
+            or (exact and not torch.equal(first[name], second[name]))
+            or (not exact and not torch.allclose(first[name], second[name], rtol=1e-9, atol=1e-11))
+        ):
             yield name
 
 
@@ -178,7 +179,9 @@ def _gradient_reaches_the_weights(fresh: Fresh) -> None:
     assert value.ndim == 0, f"{name}: the value must be a scalar, got shape {tuple(value.shape)}"
     assert torch.isfinite(value), f"{name}: the value is {value.item()}"
     assert value.dtype in (torch.float32, torch.float64), f"{name}: the value must be float32 or wider, got {value.dtype}"
-    assert value.requires_grad, f"{name}: the value has no gradient; build it from step.features or step.logits, without detach or torch.tensor"
+    assert value.requires_grad, (
+        f"{name}: the value has no gradient; build it from step.features or step.logits, without detach or torch.tensor"
+    )
     grads = torch.autograd.grad(value, list(terms.objective.model.parameters()), allow_unused=True)
     assert any(grad is not None and bool(grad.any()) for grad in grads), f"{name}: no gradient reaches the network's weights"
 
@@ -192,18 +195,21 @@ def _gradient_agrees_with_finite_differences(fresh: Fresh) -> None:
     grads = torch.autograd.grad(_own_values(terms, term), parameters, allow_unused=True)
     slope = sum(float((grad * direction).sum()) for grad, direction in zip(grads, directions, strict=True) if grad is not None)
 
+    def move(distance: float) -> None:
+        with torch.no_grad():
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter.add_(direction, alpha=distance)
+
     def at(distance: float) -> float:
-        with torch.no_grad():
-            for parameter, direction in zip(parameters, directions, strict=True):
-                parameter += distance * direction
+        move(distance)
         value = float(_own_values(terms, term).detach())
-        with torch.no_grad():
-            for parameter, direction in zip(parameters, directions, strict=True):
-                parameter -= distance * direction
+        move(-distance)
         return value
 
     numeric = (at(1e-5) - at(-1e-5)) / 2e-5
-    assert abs(slope - numeric) <= 1e-6 * max(1.0, abs(numeric)), f"{type(term).__name__}: the gradient gives slope {slope:.8g}, finite differences {numeric:.8g}"
+    assert abs(slope - numeric) <= 1e-6 * max(1.0, abs(numeric)), (
+        f"{type(term).__name__}: the gradient gives slope {slope:.8g}, finite differences {numeric:.8g}"
+    )
 
 
 def _arguments_stay_as_they_are(fresh: Fresh) -> None:
@@ -213,7 +219,8 @@ def _arguments_stay_as_they_are(fresh: Fresh) -> None:
     before = inputs.clone(), labels.clone()
     terms.loss(inputs, labels)
     terms.after_step()
-    assert torch.equal(inputs, before[0]) and torch.equal(labels, before[1]), f"{type(term).__name__}: inputs or labels were changed in place"
+    for name, now, then in (("inputs", inputs, before[0]), ("labels", labels, before[1])):
+        assert torch.equal(now, then), f"{type(term).__name__}: {name} were changed in place"
 
 
 def _discarded_steps_leave_no_trace(fresh: Fresh) -> None:
@@ -242,7 +249,9 @@ def _resuming_is_exact(fresh: Fresh) -> None:
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     _train(second, range(3, 6))
     changed = sorted(_differences(_state(through), _state(second), exact=True))
-    assert not changed, f"{type(blank).__name__}: after saving and loading, {changed[0]!r} differs from an uninterrupted run; name all state in STATE"
+    assert not changed, (
+        f"{type(blank).__name__}: after saving and loading, {changed[0]!r} differs from an uninterrupted run; name all state in STATE"
+    )
 
 
 def _accumulation_changes_nothing(fresh: Fresh) -> None:
@@ -276,7 +285,7 @@ def _unusual_batches_work(fresh: Fresh) -> None:
         # A batch of one; then a label that the statistics have not seen.
         for inputs, labels in (_examples(num_classes, 1, classes=seen), (torch.ones(2, 6), torch.tensor([num_classes - 1, 0]))):
             total = terms.loss(inputs, labels)
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             terms.after_step()
             assert torch.isfinite(total), f"{type(term).__name__}: not finite with K = {num_classes} and a batch of {len(labels)}"
         bad = [name for name, value in _state(terms).items() if value.is_floating_point() and not torch.isfinite(value).all()]

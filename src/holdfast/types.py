@@ -85,8 +85,13 @@ class Draws(Protocol):
 class Reference(Protocol):
     """The frozen pretrained network: eval mode, no gradient."""
 
-    fingerprint: str
-    weights: Mapping[str, Tensor]
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of ``weights``."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Parameters and buffers by their names in the bare network, the source head included."""
 
     def features(self, inputs: Any) -> Mapping[str, Tensor]:
         """Captured features of a batch of inputs, by layer name."""
@@ -95,10 +100,21 @@ class Reference(Protocol):
 class Source(Protocol):
     """What a term may look at once, before the first step."""
 
-    reference: Reference
-    num_classes: int
-    total_steps: int | None
-    comm: Comm
+    @property
+    def reference(self) -> Reference:
+        """The frozen pretrained network."""
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the run, where known."""
+
+    @property
+    def comm(self) -> Comm:
+        """Communication between ranks."""
 
     def batches(self, split: str = "train") -> Iterator[Batch]:
         """This rank's share of a split, un-augmented, every example once over all ranks."""

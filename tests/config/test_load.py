@@ -168,12 +168,12 @@ def test_a_mistake_is_told_in_the_words_of_its_door(door, values, sentence):
 
 
 def test_a_misfit_names_each_option_as_it_was_typed():
-    with pytest.raises(ConfigError, match="^run.yaml: batch_size 10: not divisible by --accumulate 3"):
+    with pytest.raises(ConfigError, match=r"^run\.yaml: batch_size 10: not divisible by --accumulate 3"):
         resolve([from_yaml("run.yaml", {"batch_size": 10}), command_line({**NEEDED, "accumulate": "3"})])
 
 
 def test_a_wrong_value_is_found_although_a_later_layer_overrides_it():
-    with pytest.raises(ConfigError, match="^run.yaml: lr: expected a number"):
+    with pytest.raises(ConfigError, match=r"^run\.yaml: lr: expected a number"):
         resolve([from_yaml("run.yaml", {"lr": "fast"}), command_line({**NEEDED, "lr": "0.1"})])
 
 

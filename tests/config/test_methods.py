@@ -18,6 +18,11 @@ def methods(*layers):
     return resolve([*layers, command_line(NEEDED)]).method
 
 
+def in_yaml(values):
+    """Keys of a file ``run.yaml``."""
+    return from_yaml("run.yaml", values)
+
+
 @pytest.fixture
 def second_loss(monkeypatch):
     """A catalog with one more task loss."""
@@ -83,16 +88,28 @@ MISTAKES = [
     (command_line, {"method": "adarand+"}, "--method: unknown method ''."),
     (command_line, {"method": "l2-sp+adarnd"}, "--method: unknown method 'adarnd'. Did you mean 'adarand'?"),
     (keywords, {"method": "adrand"}, "fit(method=...): unknown method 'adrand'. Did you mean 'adarand'?"),
-    ("yaml", {"method": "adrand"}, "run.yaml: method: unknown method 'adrand'. Did you mean 'adarand'?"),
-    ("yaml", {"method": [{"name": "adrand"}]}, "run.yaml: method[0].name: unknown method 'adrand'. Did you mean 'adarand'?"),
-    ("yaml", {"method": ["plain", {"name": "fpn"}]}, "run.yaml: method[1].name: unknown method 'fpn'. Did you mean 'fnp'?"),
-    ("yaml", {"method": [{"name": "adarand", "alhpa": 1}]}, "run.yaml: method[0].alhpa: method 'adarand' has no option 'alhpa'. Did you mean 'alpha'?"),
-    ("yaml", {"method": [{"name": "adarand", "alpha": 2}]}, "run.yaml: method[0].alpha: expected a number from 0 to 1, got 2"),
-    ("yaml", {"method": [{"alpha": 2}]}, "run.yaml: method[0]: expected a name or {name: …, option: …}"),
-    ("yaml", {"method": None}, "run.yaml: method: expected a method name or a list of methods, got None"),
-    (command_line, {"method": "adarand", "method.alhpa": "1"}, "--method.alhpa: method 'adarand' has no option 'alhpa'. Did you mean 'alpha'?"),
+    (in_yaml, {"method": "adrand"}, "run.yaml: method: unknown method 'adrand'. Did you mean 'adarand'?"),
+    (in_yaml, {"method": [{"name": "adrand"}]}, "run.yaml: method[0].name: unknown method 'adrand'. Did you mean 'adarand'?"),
+    (in_yaml, {"method": ["plain", {"name": "fpn"}]}, "run.yaml: method[1].name: unknown method 'fpn'. Did you mean 'fnp'?"),
+    (
+        in_yaml,
+        {"method": [{"name": "adarand", "alhpa": 1}]},
+        "run.yaml: method[0].alhpa: method 'adarand' has no option 'alhpa'. Did you mean 'alpha'?",
+    ),
+    (in_yaml, {"method": [{"name": "adarand", "alpha": 2}]}, "run.yaml: method[0].alpha: expected a number from 0 to 1, got 2"),
+    (in_yaml, {"method": [{"alpha": 2}]}, "run.yaml: method[0]: expected a name or {name: …, option: …}"),
+    (in_yaml, {"method": None}, "run.yaml: method: expected a method name or a list of methods, got None"),
+    (
+        command_line,
+        {"method": "adarand", "method.alhpa": "1"},
+        "--method.alhpa: method 'adarand' has no option 'alhpa'. Did you mean 'alpha'?",
+    ),
     (command_line, {"method": "adarand", "method.alpha": "x"}, "--method.alpha: expected a number from 0 to 1, got 'x'."),
-    (command_line, {"method": "randreg", "method.prior": "gauss"}, "--method.prior: expected one of uniform, normal, pretrained, got 'gauss'."),
+    (
+        command_line,
+        {"method": "randreg", "method.prior": "gauss"},
+        "--method.prior: expected one of uniform, normal, pretrained, got 'gauss'.",
+    ),
     (command_line, {"method.alpha": "0.3"}, "--method.alpha: method 'plain' has no option 'alpha'. It has no options."),
     (
         command_line,
@@ -104,17 +121,20 @@ MISTAKES = [
         {"method": "l2-sp", "method.adarand.alpha": "0.3"},
         "--method.adarand.alpha: the method of this run is plain+l2-sp; add 'adarand' to it with --method plain+l2-sp+adarand.",
     ),
-    (command_line, {"method": "adarand", "method.adrand.alpha": "0.3"}, "--method.adrand.alpha: unknown method 'adrand'. Did you mean 'adarand'?"),
+    (
+        command_line,
+        {"method": "adarand", "method.adrand.alpha": "0.3"},
+        "--method.adrand.alpha: unknown method 'adrand'. Did you mean 'adarand'?",
+    ),
     (command_line, {"method": "fnp+l2-sp+fnp"}, "--method: method 'fnp' is named twice"),
     (command_line, {"method": "plain+gce"}, "--method: 'plain' and 'gce' are both task losses"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("door", "values", "sentence"), MISTAKES)
 @pytest.mark.usefixtures("second_loss")
 def test_a_mistake_is_told_in_one_sentence(door, values, sentence):
-    layer = from_yaml("run.yaml", values) if door == "yaml" else door(values)
     with pytest.raises(ConfigError) as caught:
-        methods(layer)
+        methods(door(values))
     assert str(caught.value).startswith(sentence)
     assert "\n" not in str(caught.value)

@@ -28,17 +28,7 @@ class Pull:
 """
 
 
-@pytest.fixture(autouse=True)
-def _catalog(monkeypatch):
-    """Methods registered by a test are gone after it, and so are its modules."""
-    monkeypatch.setattr(catalog, "METHODS", catalog.METHODS)
-    before, modules = dict(catalog.METHODS), set(sys.modules)
-    yield
-    catalog.METHODS.clear()
-    catalog.METHODS.update(before)
-    for name in set(sys.modules) - modules:
-        if name.startswith("holdfast_plugin_"):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("own_catalog")
 
 
 @pytest.fixture
@@ -85,11 +75,12 @@ def test_files_of_one_name_in_two_folders_do_not_mix(tmp_path, plugin):
 def test_an_error_inside_names_file_line_and_exception(tmp_path, monkeypatch, code, sentence):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pull.py").write_text(code)
+    modules = set(sys.modules)
     with pytest.raises(ConfigError) as caught:
         resolve([command_line({**NEEDED, "plugin": ["pull.py"]})])
     assert str(caught.value).startswith(f"--plugin {sentence}")
     assert "\n" not in str(caught.value)
-    assert not any(name.startswith("holdfast_plugin_pull") for name in sys.modules)
+    assert not any(name.startswith("holdfast_plugin_") for name in set(sys.modules) - modules)
 
 
 def test_a_missing_file_suggests_its_neighbour(tmp_path, monkeypatch, plugin):

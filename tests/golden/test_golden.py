@@ -30,10 +30,22 @@ pytestmark = pytest.mark.golden
 Arrays = dict[str, Tensor]
 FOLDER = Path(os.environ.get("HOLDFAST_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 NOT_BUILT = {
-    "methods": (
-        "bituning bss core_focal core_tuning cotuning_loss cotuning_relationship delta delta_attention diagnostics drtune drtune_singleton "
-        "stochnorm uot_joint uot_selection"
-    ).split(),
+    "methods": [
+        "bituning",
+        "bss",
+        "core_focal",
+        "core_tuning",
+        "cotuning_loss",
+        "cotuning_relationship",
+        "delta",
+        "delta_attention",
+        "diagnostics",
+        "drtune",
+        "drtune_singleton",
+        "stochnorm",
+        "uot_joint",
+        "uot_selection",
+    ],
     "curvature": ["bound_table", "conv_bn", "estimators", "mlp_gelu", "mlp_tanh"],
     "label_noise": ["constraints", "corrected_losses", "label_models", "noise_injection", "robust_losses", "transition_estimates"],
 }
@@ -93,7 +105,11 @@ def methods_fnp(a: Arrays) -> None:
     agree(loss.detach(), a["loss"])
     agree(features.grad, a["grad_features"])
     agree(feature_norm_penalty(a["features"], reduction="sum_dims"), a["loss_sum_over_dims"])
-    net = Toy(torch.eye(features.shape[1], dtype=torch.float64), torch.zeros(2, features.shape[1], dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+    net = Toy(
+        torch.eye(features.shape[1], dtype=torch.float64),
+        torch.zeros(2, features.shape[1], dtype=torch.float64),
+        torch.zeros(2, dtype=torch.float64),
+    )
     terms = attach(net, [{"name": "fnp", "weight": float(a["lam"])}], num_classes=2)
     labels = torch.zeros(len(features), dtype=torch.int64)
     total = terms.loss(a["features"], labels)
@@ -104,7 +120,9 @@ def randreg(a: Arrays, prior: str) -> None:
     net = Toy(a["extractor"], a["weight"], a["bias"])
     draws = Stored(a["uniform_draws"] if prior == "uniform" else a["normal_draws"])
     some = [(a["inputs"], a["labels"])]
-    terms = attach(net, [{"name": "randreg", "prior": prior, "weight": float(a["lam"])}], some, num_classes=len(a["weight"]), draws=lambda *_: draws)
+    terms = attach(
+        net, [{"name": "randreg", "prior": prior, "weight": float(a["lam"])}], some, num_classes=len(a["weight"]), draws=lambda *_: draws
+    )
     term = terms.objective.configured[-1].term
     if prior == "pretrained":
         statistics = ClassStatistics(1)
@@ -284,7 +302,9 @@ def methods_adarand_batch1(a: Arrays) -> None:
 
 def methods_adarand_inactive_class(a: Arrays) -> None:
     classes, width = a["mu0"].shape
-    net = Toy(torch.eye(width, dtype=torch.float64), torch.zeros(classes, width, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64))
+    net = Toy(
+        torch.eye(width, dtype=torch.float64), torch.zeros(classes, width, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
+    )
     prior = ClassPrior(a["mu0"], torch.zeros_like(a["mu0"]), a["active"].bool())
     term = one_step(a, net, a["features"], prior, torch.zeros_like(a["features"]))
     agree(term.active.to(a["active"].dtype), a["active"])

@@ -20,6 +20,9 @@ FAMILIES = {
     "demo-glyphnet": ("demo:glyphnet", 32),
 }
 
+ONE_OF_EACH_KIND = ("timm-resnet", "timm-vit", "demo-mobilenet")
+"""For tests that take seconds a network; the others of the same kind are marked slow there."""
+
 
 @functools.cache
 def _loaded(family: str) -> Pretrained:

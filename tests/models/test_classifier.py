@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 from tests.models import small_networks
+from tests.models.families import FAMILIES, ONE_OF_EACH_KIND, load_family
 from torch import Tensor, nn
 
 from holdfast.errors import ModelError
@@ -189,7 +190,9 @@ def test_find_head_suggests_a_layer_for_a_mistyped_name() -> None:
         find_head(net, "conv1")
 
 
-def test_compiled_in_place_gives_the_same_values_and_gradients(pretrained: Pretrained) -> None:
+@pytest.mark.parametrize("family", [pytest.param(name, marks=() if name in ONE_OF_EACH_KIND else pytest.mark.slow) for name in FAMILIES])
+def test_compiled_in_place_gives_the_same_values_and_gradients(family: str) -> None:
+    pretrained = load_family(family)
     classifier = Classifier(pretrained.net, pretrained.head_name)
     classifier.reset_head(5, seed=0)
     freeze_batchnorm(classifier)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,8 @@ def test_a_file_without_head_leaves_a_fresh_one_and_says_so(tmp_path: Path) -> N
         ("timm:resnet18", "timm:resnet34", r"unexpected \(layer1\.2"),
         ("timm:resnet34", "timm:resnet18", r"missing \(layer1\.2"),
         ("torchvision:resnet18", "torchvision:resnet50", r"of another shape \(.*in the file, .*in the network"),
-        ("torchvision:resnet18", "timm:vit_tiny_patch16_224", r"missing \(conv1.weight, .*; \d+ unexpected \(cls_token"),
-        ("timm:vit_tiny_patch16_224", "torchvision:resnet18", r"missing \(cls_token, .*; \d+ unexpected \(conv1.weight"),
+        ("torchvision:resnet18", "timm:vit_tiny_patch16_224", r"missing \(conv1.weight, .*; \d+ unexpected \(blocks\.0"),
+        ("timm:vit_tiny_patch16_224", "torchvision:resnet18", r"missing \(cls_token, .*; \d+ unexpected \(bn1\."),
         ("demo:mobilenetv1-025", "timm:mobilenetv1_100", "of another shape"),
     ],
 )
@@ -141,20 +142,48 @@ def test_timm_position_embeddings_are_resampled_to_the_image_size(tmp_path: Path
     assert loaded.notes == [f"--weights {path} was converted to the form of timm:vit_tiny_patch16_224"]
 
 
-def test_timm_windows_are_adapted_to_the_image_size(tmp_path: Path) -> None:
-    name = "swin_tiny_patch4_window7_224"
-    source = timm.create_model(name, img_size=64, depths=(2, 2, 2, 2))
-    path = save(timm.create_model(name), tmp_path / "net.safetensors")
-    assert load_pretrained(f"timm:{name}", weights=path, image_size=64).net.patch_embed.img_size == source.patch_embed.img_size
+def test_timm_windows_are_resampled_to_the_image_size(tmp_path: Path) -> None:
+    source = timm.create_model("swin_tiny_patch4_window7_224")
+    path = save(source, tmp_path / "net.safetensors")
+    loaded = load_pretrained("timm:swin_tiny_patch4_window7_224", weights=path, image_size=64)
+    # The last stage has a map of 2 x 2, so its window shrinks from 7 to 2 and its table of biases from 13 x 13 to 3 x 3.
+    assert loaded.net.layers[3].blocks[0].attn.relative_position_bias_table.shape == (9, 24)
+    assert equal(loaded.net.layers[3].blocks[0].mlp, source.layers[3].blocks[0].mlp)
+    assert loaded.notes == [f"--weights {path} was converted to the form of timm:swin_tiny_patch4_window7_224"]
 
 
-def test_a_lenient_converter_of_timm_cannot_hide_missing_tensors(tmp_path: Path) -> None:
-    source = timm.create_model("convnext_atto")
-    path = save(
-        source, tmp_path / "net.safetensors", lambda tensors: {name: value for name, value in tensors.items() if "stages.2" not in name}
-    )
-    with pytest.raises(CheckpointError, match=r"missing \(stages\.2"):
-        load_pretrained("timm:convnext_atto", weights=path, image_size=32)
+def test_what_timm_loads_leniently_is_checked_all_the_same(tmp_path: Path) -> None:
+    # timm takes weights of this tag without the final norm, which starts at ones and zeros, and would take them without anything else.
+    source = timm.create_model("convnextv2_atto", num_classes=0)
+    bare = {name: value for name, value in source.state_dict().items() if not name.startswith("head.")}
+    save_file(bare, tmp_path / "whole.safetensors")
+    save_file({name: value for name, value in bare.items() if not name.startswith("stages.2.blocks.0")}, tmp_path / "holes.safetensors")
+
+    loaded = load_pretrained("timm:convnextv2_atto.fcmae", weights=str(tmp_path / "whole.safetensors"), image_size=32)
+    assert all(torch.equal(loaded.net.state_dict()[name], value) for name, value in bare.items())
+    assert not loaded.source_head
+    with pytest.raises(CheckpointError, match=r"missing \(stages\.2\.blocks\.0"):
+        load_pretrained("timm:convnextv2_atto.fcmae", weights=str(tmp_path / "holes.safetensors"), image_size=32)
+
+
+def test_names_of_the_authors_release_are_understood_where_timm_knows_them(tmp_path: Path) -> None:
+    source = timm.create_model("convnext_atto", num_classes=1000)
+
+    def authors_name(name: str) -> str:
+        for ours, theirs in (
+            ("head.norm", "norm"),
+            ("head.fc", "head"),
+            ("stem.", "downsample_layers.0."),
+            ("conv_dw", "dwconv"),
+            ("mlp.fc", "pwconv"),
+        ):
+            name = name.replace(ours, theirs)
+        return re.sub(r"stages\.(\d)\.downsample", r"downsample_layers.\1", re.sub(r"stages\.(\d)\.blocks", r"stages.\1", name))
+
+    path = save(source, tmp_path / "net.safetensors", lambda tensors: {authors_name(name): value for name, value in tensors.items()})
+    loaded = load_pretrained("timm:convnext_atto", weights=path, image_size=32)
+    assert equal(loaded.net, source)
+    assert loaded.source_head
 
 
 def test_torchvision_position_embeddings_are_resampled_to_the_image_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -260,11 +289,17 @@ def test_a_wrong_model_is_answered_with_what_to_type(spec: str, sentence: str) -
         load_pretrained(spec)
 
 
-def test_a_missing_size_of_a_fixed_network_is_an_error_that_names_its_own() -> None:
-    with pytest.raises(
-        ModelError, match=r"--image-size 100: timm:levit_128s cannot be built for this size .*; its own is 224|failed on images"
-    ):
-        load_pretrained("timm:levit_128s", weights="random", image_size=100, head="head.linear")
+@pytest.mark.parametrize(
+    ("spec", "size", "reason"),
+    [
+        ("timm:nest_tiny_jx", 30, "its own is 224"),
+        ("torchvision:vit_b_16", 30, "indivisible by patch size"),
+        ("timm:vit_tiny_patch16_224", 8, "failed on images"),
+    ],
+)
+def test_an_image_size_that_a_network_cannot_have_is_an_error(spec: str, size: int, reason: str) -> None:
+    with pytest.raises(ModelError, match=rf"--image-size {size}: {spec} cannot be built for this size .*{reason}|{reason}.*--image-size"):
+        load_pretrained(spec, weights="random", image_size=size)
 
 
 def test_an_image_size_that_is_too_small_is_an_error() -> None:

@@ -140,7 +140,7 @@ def test_a_tensor_that_is_not_finite_is_named(tmp_path: Path, value: float) -> N
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--weights .*none.pth: the file does not exist"):
+    with pytest.raises(ConfigError, match=r"--weights .*none.pth: there is no such file"):
         read(tmp_path / "none.pth")
-    with pytest.raises(ConfigError, match="the file is a folder"):
+    with pytest.raises(ConfigError, match="this is a folder"):
         read(tmp_path)

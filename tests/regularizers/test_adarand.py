@@ -26,7 +26,7 @@ def started(labels: list[int] | None = None, **options: object) -> Attached:
     return attach(SmallNet(CLASSES), [{"name": "adarand", **options}], [data(9, labels)], num_classes=CLASSES, total_steps=10)
 
 
-def term_of(terms: Attached):  # noqa: ANN201
+def term_of(terms: Attached):
     return terms.objective.configured[-1].term
 
 
@@ -50,7 +50,7 @@ def test_alpha_one_keeps_the_running_means_and_alpha_zero_takes_the_last_batch()
     start = term_of(kept).running_mean.clone()
     step(kept)
     assert torch.equal(term_of(kept).running_mean, start)
-    inputs, labels = data(1, [0, 0, 2])
+    inputs, _ = data(1, [0, 0, 2])
     features = followed.objective.model(inputs).features["pooled"].detach()
     step(followed, 1, [0, 0, 2])
     running = term_of(followed).running_mean
@@ -75,7 +75,7 @@ def test_a_class_without_examples_becomes_active_when_it_turns_up() -> None:
     step(terms, 1, [0, 1])
     assert not term.active[3]
     assert torch.equal(term.mean[3], pooled)
-    inputs, labels = data(2, [3, 0])
+    inputs, _ = data(2, [3, 0])
     features = terms.objective.model(inputs).features["pooled"].detach()
     step(terms, 2, [3, 0])
     assert term.active[3]

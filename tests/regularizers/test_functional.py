@@ -102,9 +102,15 @@ def test_half_squared_distance_passes_gradcheck_and_is_smooth_at_the_start() -> 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: feature_norm_penalty(torch.ones(2, 8, 7, 7)), r"features must be \(B, D\), got \(2, 8, 7, 7\); pool the spatial axes first"),
+        (
+            lambda: feature_norm_penalty(torch.ones(2, 8, 7, 7)),
+            r"features must be \(B, D\), got \(2, 8, 7, 7\); pool the spatial axes first",
+        ),
         (lambda: feature_norm_penalty(torch.ones(2, 3, dtype=torch.int64)), "must be floating point, got torch.int64"),
-        (lambda: random_reference_loss(torch.ones(2, 3), torch.ones(3)), r"features \(2, 3\) and reference \(3,\) must have the same shape"),
+        (
+            lambda: random_reference_loss(torch.ones(2, 3), torch.ones(3)),
+            r"features \(2, 3\) and reference \(3,\) must have the same shape",
+        ),
         (lambda: class_sums(torch.ones(2, 3), torch.ones(3, dtype=torch.int64), 2), r"labels must be \(2,\)"),
         (lambda: class_sums(torch.ones(2, 3), torch.ones(2), 2), "labels must be integer classes, got torch.float32"),
         (lambda: half_squared_distance([]), "at least one tensor"),

@@ -72,6 +72,11 @@ def test_parents_are_made_and_an_empty_directory_is_used(tmp_path):
     assert Run.create(tmp_path / "empty", {}).config == {}
 
 
+def test_what_a_killed_process_left_does_not_occupy_a_directory(tmp_path):
+    (tmp_path / ".tmp~elsewhere~1~config.yaml").touch()
+    assert Run.create(tmp_path, {}).config == {}
+
+
 def test_an_existing_run_is_refused_with_the_two_ways_on(run):
     with pytest.raises(RunError, match=r"holds a run already.*--resume .*or choose another --out"):
         Run.create(run.path, {})
@@ -128,11 +133,21 @@ def test_opening_what_is_no_run_says_why(tmp_path, name, reason):
         Run.open(tmp_path / name)
 
 
-@pytest.mark.parametrize("content", [b"a: [1", b"just text", b"\xff\xfe", b"!!python/object/apply:os.system [exit]"])
-def test_a_damaged_or_unsafe_config_is_named(run, content):
+@pytest.mark.parametrize("content", [b"a: [1", b"just text", b"\xff\xfe"])
+def test_a_damaged_config_is_named(run, content):
     (run.path / "config.yaml").write_bytes(content)
     with pytest.raises(RunError, match=r"config\.yaml' is damaged"):
         Run.open(run.path)
+
+
+def test_code_in_a_config_is_not_run(run, tmp_path):
+    code = f"lr: !!python/object/apply:os.mkdir ['{tmp_path}/executed']\n"
+    (run.path / "config.yaml").write_text(code)
+    with pytest.raises(RunError, match=r"config\.yaml' is damaged"):
+        Run.open(run.path)
+    assert not (tmp_path / "executed").exists()
+    yaml.unsafe_load(code)
+    assert (tmp_path / "executed").exists()  # the code works where it is run
 
 
 def test_opening_removes_what_a_killed_process_left(run):
@@ -425,7 +440,8 @@ def test_other_failures_to_write_are_one_sentence(run, monkeypatch):
         run.write_splits({})
 
 
-def test_an_error_of_the_caller_is_not_renamed(run):
-    with pytest.raises(ZeroDivisionError), run.writing("checkpoint/state.pt") as stream:
-        stream.write(bytes(1 // 0))
+@pytest.mark.parametrize("error", [ValueError("mine"), RunError("mine")])
+def test_an_error_of_the_caller_is_not_renamed(run, error):
+    with pytest.raises(type(error), match=r"^mine$"), run.writing("checkpoint/state.pt"):
+        raise error
     assert not run.has("checkpoint/state.pt")

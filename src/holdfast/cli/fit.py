@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdfast.cli.arguments import parse
 from holdfast.cli.fit_options import COMMAND, CONFIG_ARGUMENTS, fit_page
@@ -15,9 +15,7 @@ from holdfast.config.load import machine_options, resolve
 from holdfast.config.methods import PREFIX
 from holdfast.config.yaml_file import yaml_layer
 from holdfast.errors import ConfigError
-
-if TYPE_CHECKING:
-    from holdfast.run import Run
+from holdfast.run import Run
 
 __all__ = ["page", "run"]
 
@@ -43,6 +41,8 @@ def run(argv: Sequence[str]) -> int:
 def _fit(file: str | None, values: dict[str, Any], quiet: bool) -> Run:
     layers = [yaml_layer(file)] if file else []
     config = resolve([*layers, command_line(values)])
+    if is_main_rank():
+        Run.check_vacant(config.out)  # before the seconds that torch takes
     from holdfast.build import fit_config
 
     with progress(quiet=quiet) as listener:
@@ -53,6 +53,7 @@ def _resume(command: dict[str, Any], values: dict[str, Any], quiet: bool) -> Run
     if command["config"]:
         raise ConfigError("--config: a resumed run keeps its options; leave --config out, or start a new run without --resume.")
     overrides = machine_options(command_line(values))
+    Run.open(command["resume"])
     from holdfast.build import resume
 
     with progress(quiet=quiet) as listener:

@@ -24,6 +24,7 @@ class HelpPage:
         usage: Forms of the command.
         about: Paragraphs on what it does.
         words: The arguments without a dash, with their help.
+        words_title: Heading of those.
         groups: Options by title.
         examples: What an example does, and its command.
         closing: A last paragraph.
@@ -32,6 +33,7 @@ class HelpPage:
     usage: Sequence[str]
     about: Sequence[str]
     words: Sequence[tuple[str, str]] = ()
+    words_title: str = "Arguments"
     groups: Mapping[str, Sequence[Argument]] = field(default_factory=dict)
     examples: Sequence[tuple[str, str]] = ()
     closing: str = ""
@@ -73,7 +75,7 @@ def two_columns(rows: Sequence[tuple[Text, Text]], left_width: int) -> Table:
 def _sections(page: HelpPage) -> dict[str, list[tuple[Text, Text]]]:
     words = [(Text(name, "cyan"), Text(text)) for name, text in page.words]
     options = {title: [(_left(argument), _right(argument)) for argument in arguments] for title, arguments in page.groups.items()}
-    return {**({"Arguments": words} if words else {}), **options}
+    return {**({page.words_title: words} if words else {}), **options}
 
 
 def _left(argument: Argument) -> Text:

@@ -95,6 +95,7 @@ def _page() -> HelpPage:
         usage=("holdfast COMMAND ...",),
         about=("Fine-tune a pretrained network on a small or noisily labelled dataset without letting go of what it already knows.",),
         words=tuple(VERBS.items()),
+        words_title="Commands",
         examples=(
             ("what every option of a command does", "holdfast fit --help"),
             (

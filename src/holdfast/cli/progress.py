@@ -7,11 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from holdfast.cli.terminal import err
 from holdfast.cli.wording import count, decimal, duration, percent
-from holdfast.training.events import EpochDone, Evaluating, Event, Listener, Resumed, RunStarted, SetupStarted, StepDone, ignore
+from holdfast.run import Run
+from holdfast.training.events import (
+    EpochDone,
+    Evaluating,
+    Event,
+    Listener,
+    Resumed,
+    RunFinished,
+    RunStarted,
+    SetupStarted,
+    StepDone,
+    ignore,
+)
 
 __all__ = ["progress"]
 
@@ -46,6 +59,13 @@ class _Best:
         if accuracy is not None and (self.accuracy is None or accuracy > self.accuracy):
             self.accuracy, self.epoch = accuracy, epoch
 
+    def restore(self, run: str) -> None:
+        """Take over the epochs that a resumed run has behind it."""
+        for row in Run.open(run).history:
+            accuracy, epoch = row.get("val_accuracy"), row.get("epoch")
+            if isinstance(accuracy, int | float) and isinstance(epoch, int):
+                self.offer(accuracy, epoch)
+
 
 class _Lines:
     """Plain lines, for logs."""
@@ -59,7 +79,8 @@ class _Lines:
             case RunStarted():
                 _print_start(event)
             case Resumed():
-                _print(f"resumed after {event.epoch} epochs, {event.step} steps")
+                self._best.restore(event.run)
+                _print(f"resumed in epoch {event.epoch + 1}, after {event.step} steps")
             case SetupStarted():
                 _print(f"{event.name}: looking at the pretrained features")
             case EpochDone():
@@ -93,15 +114,17 @@ class _Bar:
     def __init__(self) -> None:
         columns: list[ProgressColumn] = [
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=20 if err.width >= 100 else 10),
             TaskProgressColumn(),
-            _Numbers(),
+            _Numbers(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(compact=True),
         ]
         self._progress = Progress(*columns, console=err, auto_refresh=False)
         self._task = self._progress.add_task("preparing", total=None, numbers="")
         self._best = _Best()
-        self._steps_per_epoch = 0
+        self._start: RunStarted | None = None
+        self._epoch = 1
+        self._done = 0
         self._loss: float | None = None
         self._accuracy: float | None = None
         self._drawn = 0.0
@@ -116,13 +139,13 @@ class _Bar:
         match event:
             case RunStarted():
                 _print_start(event)
-                self._steps_per_epoch = event.steps_per_epoch
-                self._progress.start()
+                self._start = event
                 self._progress.update(self._task, total=event.total_epochs * event.steps_per_epoch)
-                self._total_epochs = event.total_epochs
+                self._progress.start()
             case Resumed():
-                self._progress.update(self._task, completed=event.step)
-                self._draw(f"epoch {event.epoch + 1}/{self._total_epochs}")
+                self._best.restore(event.run)
+                self._epoch, self._done = event.epoch + 1, event.step
+                self._draw()
             case SetupStarted():
                 self._draw(f"{event.name}: pretrained features")
             case StepDone():
@@ -130,19 +153,29 @@ class _Bar:
             case Evaluating():
                 self._draw(f"evaluating {event.split}")
             case EpochDone():
-                self._accuracy = event.row.get("val_accuracy")
-                self._best.offer(self._accuracy, event.epoch)
-                self._draw(f"epoch {event.epoch}/{event.total_epochs}")
+                self._finish_epoch(event)
+            case RunFinished():
+                self._draw("done")
 
     def _step(self, event: StepDone) -> None:
+        self._epoch = event.epoch
+        self._done = (event.epoch - 1) * event.steps_in_epoch + event.step_in_epoch
         if event.loss is not None:
             self._loss = event.loss if self._loss is None else 0.8 * self._loss + 0.2 * event.loss
         if time.monotonic() - self._drawn >= REFRESH_SECONDS:
-            self._progress.update(self._task, completed=(event.epoch - 1) * self._steps_per_epoch + event.step_in_epoch)
-            self._draw(f"epoch {event.epoch}/{self._total_epochs}")
+            self._draw()
 
-    def _draw(self, description: str) -> None:
-        self._progress.update(self._task, description=description, numbers=self._numbers())
+    def _finish_epoch(self, event: EpochDone) -> None:
+        self._epoch, self._done = event.epoch, event.epoch * (self._start.steps_per_epoch if self._start else 0)
+        self._loss = event.row.get("loss", self._loss)
+        self._accuracy = event.row.get("val_accuracy")
+        self._best.offer(self._accuracy, event.epoch)
+        self._draw()
+
+    def _draw(self, description: str = "") -> None:
+        total = self._start.total_epochs if self._start else 0
+        description = description or f"epoch {self._epoch}/{total}"
+        self._progress.update(self._task, completed=self._done, description=description, numbers=self._numbers())
         self._progress.refresh()
         self._drawn = time.monotonic()
 

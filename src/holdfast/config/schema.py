@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["FitConfig", "MethodTerm", "RELEVANT_FIELDS", "Range"]
+__all__ = ["RELEVANT_FIELDS", "FitConfig", "Range"]
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,6 @@ POSITIVE = Range(0, open_low=True)
 NOT_NEGATIVE = Range(0)
 COUNT = Range(1)
 SHARE = Range(0, 1)
-
-
-@dataclass(frozen=True)
-class MethodTerm:
-    """One entry of ``method``: a name of the catalog and the options given for it, defaults filled in."""
-
-    name: str
-    options: tuple[tuple[str, float | int | bool | str], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The canonical YAML form: ``{name: adarand, weight: 1.0, alpha: 0.5}``."""
-        return {"name": self.name, **dict(self.options)}
 
 
 def _option(default: Any, text: str, group: str, *, allowed: Range | None = None, numbers: bool = True) -> Any:
@@ -157,6 +145,12 @@ class FitConfig:
         allowed=NOT_NEGATIVE,
         numbers=False,
     )
+
+    @property
+    def methods(self) -> list[dict[str, Any]]:
+        """The methods in canonical form; only after the configuration is resolved."""
+        assert isinstance(self.method, list)
+        return self.method
 
 
 RELEVANT_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(FitConfig) if field.metadata["numbers"])

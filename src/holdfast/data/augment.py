@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
@@ -96,8 +97,11 @@ def _random_crop(pixels: Pixels, draws: Sequence[float], size: int) -> Pixels:
 
 
 def _random_resized_crop(pixels: Pixels, draws: Sequence[float], size: int) -> Pixels:
-    box = resized_crop_box(pixels.shape[1], pixels.shape[2], draws)
-    return transforms.resized_crop(torch.from_numpy(pixels), *box, [size, size], antialias=True).numpy()
+    top, left, height, width = resized_crop_box(pixels.shape[1], pixels.shape[2], draws)
+    # Cut out by numpy and with the channels innermost, where torch resizes without its thread pool: that pool costs more than it gives
+    # for one image, and fights with the threads of training.
+    part = np.ascontiguousarray(pixels.transpose(1, 2, 0)[top : top + height, left : left + width])
+    return transforms.resize(torch.from_numpy(part).permute(2, 0, 1), [size, size], antialias=True).numpy()
 
 
 def _as_it_is(pixels: Pixels, draws: Sequence[float], size: int) -> Pixels:

@@ -29,8 +29,8 @@ def check_classes(spec: str, listing: Listing, splits: Splits, *, allow_empty: b
     """
     if len(listing.classes) < 2:
         raise DataError(
-            f"{spec}: there is only one class, {listing.classes[0]!r}, so there is nothing to tell apart; expected a folder for each of two or more "
-            f"classes. If the classes are one level deeper, give {spec.rstrip('/')}/{listing.classes[0]}."
+            f"{spec}: there is only one class, {listing.classes[0]!r}, so there is nothing to tell apart; expected a folder for each of "
+            f"two or more classes. If they are one level deeper, give {spec.rstrip('/')}/{listing.classes[0]}."
         )
     if not len(splits.rows["train"]):
         raise DataError(f"{spec}: the train split has no image ({splits.rule}).")
@@ -40,9 +40,7 @@ def check_classes(spec: str, listing: Listing, splits: Splits, *, allow_empty: b
         return
     message = f"{spec}: {_describe(listing, counts, empty)}"
     if not allow_empty:
-        raise DataError(
-            f"{message}. Add images or remove the class folders, or type --allow-empty-classes to go on with classes that are never learned."
-        )
+        raise DataError(f"{message}. Add images, remove the class folders, or type --allow-empty-classes to go on without learning them.")
     log.warning("%s; going on, as --allow-empty-classes says", message)
 
 
@@ -51,7 +49,7 @@ def _describe(listing: Listing, counts: dict[str, np.ndarray], empty: np.ndarray
     everywhere = np.bincount(listing.labels, minlength=len(listing.classes))
     held_out = [split for split in counts if split != "train" and counts[split][empty].any()]
     if not everywhere[empty].any():
-        why = "its folder is empty" if len(names) == 1 else "their folders are empty"
+        why = "there is none in its folder" if len(names) == 1 else "there is none in their folders"
     elif held_out:
         why = f"but {' and '.join(held_out)} {'has' if len(held_out) == 1 else 'have'} some"
     else:

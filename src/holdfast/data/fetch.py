@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import multiprocessing
+import os
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import torch
@@ -53,6 +59,9 @@ class Workers:
     def __init__(self, renderer: Renderer, workers: int) -> None:
         self._renderer = renderer
         self._workers = workers
+        self._closing = multiprocessing.Event()
+        weakref.finalize(self, self._closing.set)
+        atexit.register(self._closing.set)  # before multiprocessing ends its children, which finalizers may come after
         self._requests = _Requests()
         self._loader = self._new_loader(self._requests, persistent=True)
         self._busy = False
@@ -88,7 +97,7 @@ class Workers:
             sampler=requests,
             num_workers=self._workers,
             persistent_workers=persistent,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=functools.partial(_outlive_signals, self._closing),
             # Its own generator: the loader draws a seed for each pass, and the global random state belongs to training.
             generator=torch.Generator(),
         )
@@ -120,7 +129,8 @@ class _Rendered(Dataset[Any]):
             return str(error)  # raised in a worker, it would arrive wrapped into a traceback
 
 
-def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach all processes of a job; the main one decides, and needs its workers for the checkpoint."""
+def _outlive_signals(closing: Event, worker: int) -> None:
+    """Ctrl-C and SIGTERM reach all processes of a job; the main one decides, and needs its workers up to the checkpoint."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A worker that is no longer wanted is ended by SIGTERM too.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0) if closing.is_set() else None)

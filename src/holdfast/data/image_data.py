@@ -108,7 +108,7 @@ class ImageData:
 
         Raises:
             ConfigError: Ranks times micro-batches do not divide the batch.
-            DataError: An image cannot be read any more.
+            DataError: An image cannot be read; the message names it.
         """
         rows = self._rows_of("train")
         parts = order.train_rows(
@@ -137,7 +137,7 @@ class ImageData:
             device: Where the batches go.
 
         Raises:
-            DataError: An image cannot be read any more.
+            DataError: An image cannot be read; the message names it.
         """
         rows = order.shard(self._rows_of(split), rank, size)
         return self._serve([Request(part) for part in order.batches_of(rows, batch_size or self._batch_size)], torch.device(device))

@@ -58,7 +58,7 @@ class Renderer:
         """Pixels (B, 3, S, S), uint8, of the examples asked for, in ``out`` where that is given.
 
         Raises:
-            DataError: An image cannot be read any more; the message names it.
+            DataError: An image cannot be read; the message names it.
         """
         out = torch.empty((len(request.rows), *self.shape), dtype=torch.uint8) if out is None else out
         images = out.numpy()
@@ -82,4 +82,4 @@ class Renderer:
         try:
             return prepare(decode_rgb(read_bytes(self.source, image)), self.kind(row), self.augmentation.size)
         except DataError as error:
-            raise DataError(f"{self.source.spec}: the image {image} cannot be read any more ({error}).") from None
+            raise DataError(f"{self.source.spec}: the image {image} cannot be read ({error}).") from None

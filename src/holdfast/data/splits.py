@@ -201,7 +201,7 @@ def _keep_shots(cutter: _Cutter, splits: Splits, shots: int) -> Splits:
     kept = np.sort(order[_rank_in_class(listing.labels[order]) < shots])
     counts = np.bincount(listing.labels[kept], minlength=len(listing.classes))
     short = [name for name, count in zip(listing.classes, counts, strict=True) if 0 < count < shots]
-    note = f"--shots {shots}: {len(short)} classes have fewer training images, all of which are kept: {list_some(short)}"
+    note = f"--shots {shots}: {len(short)} of {len(listing.classes)} classes have fewer training images and keep all: {list_some(short)}"
     return replace(
         splits,
         rows={**splits.rows, "train": kept},

@@ -40,12 +40,13 @@ def read_train_list(file: str, spec: str, root: Path | None, listing: Listing) -
         named[line] = next((rows[spelled] for spelled in _spellings(line, root) if spelled in rows), None)
     if not named:
         raise DataError(f"--train-list {file}: the list names no image; expected one path a line, relative to {spec}.")
-    _refuse(file, [line for line, row in named.items() if row is None], f"that {spec} does not have")
+    unknown = [line for line, row in named.items() if row is None]
+    _refuse(file, unknown, f"not in {spec}")
     listed = np.zeros(len(listing.ids), dtype=bool)
     listed[[row for row in named.values() if row is not None]] = True
     if listing.given is not None:
         elsewhere = [listing.ids[row] for row in np.flatnonzero(listed) if listing.given[row] != "train"]
-        _refuse(file, elsewhere, "that are not in the train split")
+        _refuse(file, elsewhere, "outside the train split")
     return listed
 
 

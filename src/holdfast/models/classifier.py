@@ -98,7 +98,8 @@ class Classifier(nn.Module):
         logits = outputs.logits
         if not isinstance(logits, Tensor):
             raise ModelError(
-                f"the network returns a {type(logits).__name__} instead of logits; return one tensor (B, K), for example by a 'python:' function"
+                f"the network returns a {type(logits).__name__} instead of logits; choose one that returns a single tensor (B, K), "
+                "or write a 'python:' function that does"
             )
         tolerance = 1e-2 if logits.dtype in (torch.float16, torch.bfloat16) else 1e-4
         if logits.shape != expected.shape or not torch.allclose(
@@ -116,6 +117,13 @@ class Classifier(nn.Module):
             raise
         except Exception as error:  # a network of the user may fail in any way
             raise failed_forward(images, error) from error
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile in place by torch.compile, whose arguments these are; names in the state dict stay as they are.
+
+        Shapes are static unless asked otherwise: with a symbolic image size a network with "same" padding compiles for minutes.
+        """
+        super().compile(*args, **{"dynamic": False} | options)
 
     def reset_head(self, num_classes: int, seed: int) -> None:
         """Replace the head by a fresh one: W ~ N(0, 0.01²), b = 0, drawn from a stream of its own.

@@ -58,7 +58,8 @@ class DemoRecipe:
             with importlib.resources.as_file(importlib.resources.files("holdfast") / "assets" / "glyphnet.safetensors") as path:
                 return WeightsFile(Path(path), "the weights of demo:glyphnet")
         raise ConfigError(
-            f"--model demo:{self._name}: its weights do not come with holdfast; pass --weights FILE, or --weights random to start from nothing"
+            f"--model demo:{self._name}: its weights do not come with holdfast; pass --weights FILE, "
+            "or --weights random to start from nothing"
         )
 
     def adapt(self, net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

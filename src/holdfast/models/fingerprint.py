@@ -26,5 +26,5 @@ def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
         shape = ",".join(str(side) for side in tensor.shape)
         digest.update(f"{name}\t{str(tensor.dtype).removeprefix('torch.')}\t({shape})\n".encode())
         # NumPy knows no bfloat16: view every type as bytes. A scalar has no axis to view, so flatten first.
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

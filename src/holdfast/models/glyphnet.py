@@ -69,7 +69,7 @@ def glyphnet(num_classes: int = len(LETTER_CLASSES)) -> nn.Module:
 
     Example:
         >>> sum(parameter.numel() for parameter in glyphnet().parameters())
-        129071
+        128975
     """
     return nn.Sequential(
         OrderedDict(

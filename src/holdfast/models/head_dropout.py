@@ -48,8 +48,8 @@ def set_head_dropout(net: nn.Module, head_name: str, rate: float | None, size: i
     notes = [f"head dropout {before:g} set to {wanted:g}"] if before != wanted else []
     if not wanted and _still_dropped(net, head_name, images):
         notes.append(
-            "the network drops features in front of its head during training by its own code, which holdfast cannot switch off: methods see "
-            "features with holes; use nn.Dropout there"
+            "the network drops features in front of its head during training by its own code, which holdfast cannot switch off: "
+            "methods see features with holes; use nn.Dropout there"
         )
     return notes
 

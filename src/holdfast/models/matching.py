@@ -14,6 +14,8 @@ __all__ = ["Adapt", "Loaded", "load_tensors"]
 Adapt = Callable[[nn.Module, Mapping[str, Tensor]], "dict[str, Tensor] | None"]
 """Converts tensors to the form of a network (another image size, older names), or gives None where it cannot."""
 
+COUNTER = "num_batches_tracked"
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -55,21 +57,21 @@ def load_tensors(net: nn.Module, head_name: str, tensors: Mapping[str, Tensor], 
     Raises:
         CheckpointError: They are not weights of this network; says how many are missing, unexpected or of another shape.
     """
-    tensors = _without_wrapper(tensors, net)
-    source_head = _match_head(net, head_name, tensors)
-    if not source_head:
-        tensors = tensors | {f"{head_name}.{name}": value for name, value in net.get_submodule(head_name).state_dict().items()}
-    mismatch = _compare(net, tensors)
+    stripped = _without_wrapper(tensors, net)
+    complete, source_head = _with_head(net, head_name, stripped)
+    mismatch = _compare(net, complete)
     converted = bool(mismatch)
     if mismatch:
-        adapted = adapt(net, tensors)
+        adapted = adapt(net, stripped)
         if adapted is not None:
-            tensors, mismatch = adapted, _compare(net, adapted)
+            complete, source_head = _with_head(net, head_name, adapted)
+            mismatch = _compare(net, complete)
     if mismatch:
         raise CheckpointError(
             f"{label} does not fit {model}, tensors: {mismatch}; give weights of this network, or change --model or --image-size"
         )
-    net.load_state_dict(tensors)
+    own = net.state_dict()
+    net.load_state_dict({name: value for name, value in complete.items() if name in own})
     return Loaded(source_head, converted)
 
 
@@ -84,25 +86,25 @@ def _without_wrapper(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str,
         stripped = {name.partition(".")[2]: value for name, value in stripped.items()}
 
 
-def _match_head(net: nn.Module, head_name: str, tensors: Mapping[str, Tensor]) -> bool:
-    """Give the head as many outputs as the tensors have; whether they have any."""
+def _with_head(net: nn.Module, head_name: str, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """Tensors with a head, and whether it is their own: ``net`` gets as many outputs as they have, or lends its fresh head."""
     head = net.get_submodule(head_name)
     assert isinstance(head, nn.Linear)
     weight = tensors.get(f"{head_name}.weight")
     if weight is None:
-        return False
+        return tensors | {f"{head_name}.{name}": value for name, value in head.state_dict().items()}, False
     bias = f"{head_name}.bias" in tensors
     if weight.ndim == 2 and weight.shape[1] == head.in_features and (len(weight) != head.out_features or bias != (head.bias is not None)):
         net.set_submodule(head_name, nn.Linear(head.in_features, len(weight), bias=bias))
-    return True
+    return tensors, True
 
 
 def _compare(net: nn.Module, tensors: Mapping[str, Tensor]) -> Mismatch:
+    """Differences apart from BatchNorm's counters: older files lack them, torch fills them in, and nothing depends on them."""
     own = net.state_dict()
     return Mismatch(
-        # Files older than BatchNorm's counter lack it; torch fills it in.
-        missing=[name for name in own if name not in tensors and not name.endswith("num_batches_tracked")],
-        unexpected=[name for name in tensors if name not in own],
+        missing=[name for name in own if name not in tensors and not name.endswith(COUNTER)],
+        unexpected=[name for name in tensors if name not in own and not name.endswith(COUNTER)],
         shapes=[
             f"{name}: {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the network"
             for name, value in own.items()

@@ -26,9 +26,9 @@ IMAGENET = InputSpec(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class PythonRecipe:
     """``MODULE:FUNCTION`` or ``path/to/file.py:FUNCTION``, looked up in the working directory too.
 
-    The function is called without arguments, or with ``num_classes=1000`` if it requires that, and returns the bare network with its head and
-    with whatever weights it likes. Size and channel statistics are read off the network's attribute ``pretrained_cfg``, a mapping with
-    ``input_size``, ``mean``, ``std`` as timm has it; ImageNet's are taken where there is none.
+    The function is called without arguments, or with ``num_classes=1000`` if it requires that, and returns the bare network with its head
+    and with whatever weights it likes. Size and channel statistics are read off the network's attribute ``pretrained_cfg``, a mapping
+    with ``input_size``, ``mean``, ``std`` as timm has it; ImageNet's are taken where there is none.
 
     Args:
         name: Module or file, colon, function.
@@ -74,7 +74,7 @@ class PythonRecipe:
         if not callable(function):
             own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise ConfigError(f"--model {self._spec}: {module.__name__!r} has no function {name!r}. {suggest(name, own)}")
-        return function  # type: ignore[no-any-return]
+        return function
 
     def build(self) -> nn.Module:
         """What the function returns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.errors import ConfigError, ModelError
+from holdfast.models.head import find_head
 from holdfast.models.hub import from_hub, from_url
 from holdfast.models.weights import WeightsFile
 from holdfast.types import InputSpec
@@ -18,6 +20,9 @@ from holdfast.types import InputSpec
 __all__ = ["TimmRecipe"]
 
 FILENAMES = ("model.safetensors", "pytorch_model.bin")
+
+ADAPTING = 0x9E3779B9
+"""A seed that nobody types, so that what it draws is in no file."""
 
 
 class TimmRecipe:
@@ -50,20 +55,20 @@ class TimmRecipe:
 
     def _create(self, **options: Any) -> nn.Module:
         options = {name: value for name, value in options.items() if value is not None}
-        # Networks with a fixed input size have weights that depend on it, such as position embeddings.
-        fixed = self._source is not None and self._source.fixed_input_size
-        if fixed and self._image_size not in (None, self._source.input_size[-1]):
-            options["img_size"] = self._image_size
+        own = self._fixed_size()
+        if own is None or self._image_size in (None, own):
+            return timm.create_model(self._name, **options)
         try:
-            net: nn.Module = timm.create_model(self._name, **options)
+            return timm.create_model(self._name, img_size=self._image_size, **options)
         except (TypeError, AssertionError, ValueError) as error:
-            if "img_size" not in options:
-                raise
-            own = self._source.input_size[-1]
             raise ModelError(
                 f"--image-size {self._image_size}: timm:{self._name} cannot be built for this size ({error}); its own is {own}"
             ) from error
-        return net
+
+    def _fixed_size(self) -> int | None:
+        """The network's own size, where weights such as position embeddings depend on it."""
+        source = self._source
+        return source.input_size[-1] if source is not None and source.fixed_input_size else None
 
     def input_spec(self, net: nn.Module) -> InputSpec:
         """Size and statistics that timm states for the weights."""
@@ -80,29 +85,45 @@ class TimmRecipe:
         if source is not None and source.hf_hub_id:
             names = (source.hf_hub_filename,) if source.hf_hub_filename else FILENAMES
             return WeightsFile(from_hub(source.hf_hub_id, names, model=model), label, hub=source.hf_hub_id)
-        if source is not None and source.url:
+        if source is not None and isinstance(source.url, str) and source.url:
             return WeightsFile(from_url(source.url, model=model), label, hub=source.url)
         raise ModelError(f"--model {model}: timm has no pretrained weights for it; pass --weights FILE, or --weights random")
 
     def adapt(self, net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Tensors resampled to the image size or renamed, by what timm does with pretrained weights of this network."""
-        classifier: nn.Linear = net.get_classifier()  # type: ignore[operator]
-        classes = classifier.out_features
+        head = tensors.get(f"{find_head(net)}.weight")
+        if head is not None:
+            return self._converted(tensors, len(head))
+        # Either there is no head, and a network without one takes all tensors, or timm knows it by another name.
+        converted = self._converted(tensors, 0)
+        if converted is None and self._source is not None and self._source.num_classes:
+            converted = self._converted(tensors, self._source.num_classes)
+        return converted
+
+    def _converted(self, tensors: Mapping[str, Tensor], classes: int) -> dict[str, Tensor] | None:
         overlay = {"state_dict": dict(tensors), "num_classes": classes, "label_offset": 0}
-        torch.default_generator.manual_seed(0)  # the caller keeps the random state of the process
-        fresh = self._create(num_classes=classes).state_dict()
-        torch.default_generator.manual_seed(0)
+        torch.default_generator.manual_seed(ADAPTING)  # the caller keeps the random state of the process
+        fresh = self._create(num_classes=classes)
+        torch.default_generator.manual_seed(ADAPTING)
         try:
-            converted = self._create(num_classes=classes, pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about the speed of the interpolation
+                converted = self._create(num_classes=classes, pretrained=True, pretrained_cfg_overlay=overlay)
         except (AssertionError, AttributeError, IndexError, KeyError, ModelError, RuntimeError, TypeError, ValueError):
             return None  # timm's converters expect weights of their network and fail on others in any of these ways
-        # Some networks load leniently. What still is as it was drawn was not in the file.
-        return {name: value for name, value in converted.items() if not (_drawn(value) and torch.equal(value, fresh[name]))}
+        untouched = _untouched(converted, fresh)
+        return {name: value for name, value in converted.state_dict().items() if name not in untouched}
 
 
-def _drawn(tensor: Tensor) -> bool:
-    """Whether a tensor looks like a random start and not like a constant one."""
-    return tensor.is_floating_point() and tensor.ndim > 1 and bool((tensor != tensor.flatten()[0]).any())
+def _untouched(net: nn.Module, fresh: nn.Module) -> set[str]:
+    """Parameters that still are as they were drawn: some networks of timm load leniently, and these were not in the file."""
+    drawn = dict(fresh.named_parameters())
+    return {name for name, value in net.named_parameters() if value.requires_grad and _varies(value) and torch.equal(value, drawn[name])}
+
+
+def _varies(tensor: Tensor) -> bool:
+    """Whether a tensor holds more than one value, which ones, zeros and layer scales do not."""
+    return bool((tensor != tensor.flatten()[0]).any())
 
 
 def _nearest(name: str, known: list[str]) -> str:

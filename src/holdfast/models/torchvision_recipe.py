@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, ModelError
 from holdfast.models.hub import from_url
 from holdfast.models.weights import WeightsFile
 from holdfast.types import InputSpec
@@ -54,7 +54,10 @@ class TorchvisionRecipe:
             options["image_size"] = self._size
         if self._name in WITH_AUXILIARY_HEADS:  # as torchvision builds them around its weights
             options = {"aux_logits": False, "transform_input": True, "init_weights": True}
-        return torchvision.models.get_model(self._name, **options)
+        try:
+            return torchvision.models.get_model(self._name, **options)
+        except AssertionError as error:
+            raise ModelError(f"--image-size {self._size}: torchvision:{self._name} cannot be built for this size ({error})") from error
 
     def input_spec(self, net: nn.Module) -> InputSpec:
         """Size and statistics that the weights state."""

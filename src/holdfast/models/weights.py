@@ -47,8 +47,8 @@ class WeightsFile:
         """
         path = Path(typed).expanduser()
         if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise ConfigError(f"--weights {typed}: the file {what}; give a safetensors or torch file, or 'random' to start from nothing")
+            what = "this is a folder" if path.is_dir() else "there is no such file"
+            raise ConfigError(f"--weights {typed}: {what}; give a safetensors or torch file, or 'random' to start from nothing")
         return cls(path, f"--weights {typed}")
 
     def sha256(self) -> str:

@@ -80,7 +80,10 @@ class AdaRand(Regularizer):
     def setup(self, source: Source) -> None:
         """Estimate the class statistics of the pretrained features."""
         if self.prior_schedule == "cosine" and source.total_steps is None:
-            log.warning("adarand: the length of the run is unknown, so the prior's learning rate stays at %g; pass attach(..., total_steps=N).", self.prior_lr)
+            log.warning(
+                "adarand: the length of the run is unknown, so the prior's learning rate stays at %g; pass attach(..., total_steps=N).",
+                self.prior_lr,
+            )
         self.set_prior(class_prior(source))
 
     def set_prior(self, prior: ClassPrior) -> None:
@@ -111,7 +114,9 @@ class AdaRand(Regularizer):
         if self.prior_schedule == "cosine" and update.total_steps is not None:
             lr *= cosine_factor(update.step, update.total_steps)
         beta1, beta2 = self.betas
-        adam_update(self.mean, self._last.gradient, self.exp_avg, self.exp_avg_sq, self.updates, lr=lr, beta1=beta1, beta2=beta2, eps=self.prior_eps)
+        adam_update(
+            self.mean, self._last.gradient, self.exp_avg, self.exp_avg_sq, self.updates, lr=lr, beta1=beta1, beta2=beta2, eps=self.prior_eps
+        )
 
     def _follow(self, sums: Tensor, comm: Comm) -> None:
         """Running means of the classes present, over all ranks; a class seen for the first time becomes active."""

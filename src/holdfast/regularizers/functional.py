@@ -46,7 +46,8 @@ def random_reference_loss(features: Tensor, reference: Tensor, *, reduction: Red
         ShapeError: The inputs are not matrices of one shape.
 
     Example:
-        >>> random_reference_loss(torch.ones(4, 2), torch.zeros(4, 2)), random_reference_loss(torch.ones(4, 2), torch.zeros(4, 2), reduction="sum_dims")
+        >>> features, reference = torch.ones(4, 2), torch.zeros(4, 2)
+        >>> random_reference_loss(features, reference), random_reference_loss(features, reference, reduction="sum_dims")
         (tensor(1.), tensor(2.))
     """
     check_matrix("features", features)
@@ -194,7 +195,7 @@ class _HalfSquaredDistance(torch.autograd.Function):
         return norms.square().sum() / 2
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         differences = ctx.saved_tensors  # type: ignore[attr-defined]
         scaled = torch._foreach_mul(differences, grads[0])

@@ -43,11 +43,13 @@ def load_checkpoint(run: Run) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{str(path)!r} is damaged or no checkpoint ({type(error).__name__}), so this run cannot go on; start it again from its config.yaml: "
-            f"holdfast fit --config {run.path / 'config.yaml'} --out NEW"
+            f"{str(path)!r} is damaged or no checkpoint ({type(error).__name__}), so this run cannot go on; "
+            f"start it again: holdfast fit --config {run.path / 'config.yaml'} --out NEW"
         ) from error
     if state.get("schema") != SCHEMA:
-        raise CheckpointError(f"{str(path)!r} has schema {state.get('schema')!r}, this holdfast reads {SCHEMA}; resume with the version that wrote it")
+        raise CheckpointError(
+            f"{str(path)!r} has schema {state.get('schema')!r}, this holdfast reads {SCHEMA}; resume with the version that wrote it"
+        )
     return state
 
 

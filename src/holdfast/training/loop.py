@@ -142,7 +142,8 @@ class Trainer:
                 )
         if state["ranks"] != self.job.engine.comm.size:
             raise CheckpointError(
-                f"--resume {self.job.run.path}: the checkpoint is from {state['ranks']} rank(s), this is {self.job.engine.comm.size}; start as many as before"
+                f"--resume {self.job.run.path}: the checkpoint is from {state['ranks']} rank(s), "
+                f"this is {self.job.engine.comm.size}; start as many as before"
             )
         self.job.classifier.net.load_state_dict(state["model"])
         self.objective.terms.load_state_dict(state["terms"])
@@ -223,7 +224,9 @@ class Trainer:
             self._checkpoint()
         if stopping:
             self._count_seconds()
-            raise Interrupted(f"stopped by {stop.signal or 'another rank'} after step {self.clock.step}; nothing is lost: {self.job.run.resume_command}")
+            raise Interrupted(
+                f"stopped by {stop.signal or 'another rank'} after step {self.clock.step}; nothing is lost: {self.job.run.resume_command}"
+            )
         return self.meter.read(comm).get("loss")
 
     def _end_epoch(self) -> None:

@@ -36,7 +36,11 @@ class Meter:
         if self._sums is None:
             return {}
         total, *terms, correct, rows = comm.sum(self._sums).tolist()
-        return {"loss": total / rows, **{name: value / rows for name, value in zip(self._names, terms, strict=True)}, "train_accuracy": correct / rows}
+        return {
+            "loss": total / rows,
+            **{name: value / rows for name, value in zip(self._names, terms, strict=True)},
+            "train_accuracy": correct / rows,
+        }
 
     def reset(self) -> None:
         """Start a new epoch."""

@@ -43,7 +43,11 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
         "holdfast": holdfast_version,
         "finished": True,
         "config_hash": job.fingerprints["config"],
-        "data": {**{f"n_{split}": job.data.size(split) for split in ("train", *_EVALUATED)}, "classes": list(job.data.classes), "fingerprint": job.fingerprints["data"]},
+        "data": {
+            **{f"n_{split}": job.data.size(split) for split in ("train", *_EVALUATED)},
+            "classes": list(job.data.classes),
+            "fingerprint": job.fingerprints["data"],
+        },
         "model": {
             "spec": model_spec,
             "parameters": sum(parameter.numel() for parameter in job.classifier.net.parameters()),

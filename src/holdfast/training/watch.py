@@ -63,5 +63,6 @@ class FiniteWatch:
         for (name, _), good in zip(named, finite, strict=True):
             if not good:
                 raise NonFiniteError(
-                    f"the weights {name!r} were not finite after step {step}; the last checkpoint is from before that. Start again with a lower --lr."
+                    f"the weights {name!r} were not finite after step {step}; the last checkpoint is from before that. "
+                    "Start again with a lower --lr."
                 )
