@@ -8,6 +8,7 @@ before the network was built.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -184,7 +185,7 @@ def main() -> None:
     for name in options.settings:
         setting = SETTINGS[name]
         if options.batch_size:
-            setting = Setting(**{**vars(setting), "batch_size": options.batch_size})
+            setting = dataclasses.replace(setting, batch_size=options.batch_size)
         print(f"\n{setting}\n{describe_machine(device)}")
         print(f"{'method':16} {'ratio':>7} {'min':>7} {'max':>7} {'floor':>7} {'budget':>7} {'memory':>8}")
         rows += measure(setting, options.methods, device, steps=options.steps, blocks=options.blocks, memory=not options.no_memory)

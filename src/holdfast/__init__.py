@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from holdfast.api import fit, load
     from holdfast.attach import attach
     from holdfast.catalog import register
+    from holdfast.run import Run
     from holdfast.terms import Needs, Regularizer, Scope, TaskLoss
 
     __version__: str
 
-__all__ = ["Needs", "Regularizer", "Scope", "TaskLoss", "__version__", "attach", "fit", "load", "register"]
+__all__ = ["Needs", "Regularizer", "Run", "Scope", "TaskLoss", "__version__", "attach", "fit", "load", "register"]
 
 _HOME = {
+    "Run": "holdfast.run",
     "fit": "holdfast.api",
     "load": "holdfast.api",
     "attach": "holdfast.attach",

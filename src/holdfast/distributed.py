@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from holdfast.errors import ConfigError
 from holdfast.types import Comm
 
-__all__ = ["ProcessGroup", "SingleProcess", "current_comm", "gather_objects"]
+__all__ = ["ProcessGroup", "SingleProcess", "check_rendezvous", "current_comm", "gather_objects"]
 
 
 class SingleProcess:
@@ -80,6 +82,20 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(total)
         start = sum(ctx.counts[: ctx.rank])
         return total[start : start + ctx.counts[ctx.rank]], None, None
+
+
+def check_rendezvous() -> None:
+    """Refuse to look for other ranks where nothing says how to reach them.
+
+    Raises:
+        ConfigError: ``WORLD_SIZE`` speaks of several ranks, and ``MASTER_ADDR`` is not set.
+    """
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    if ranks != "1" and not os.environ.get("MASTER_ADDR") and current_comm().size == 1:
+        raise ConfigError(
+            f"the environment variable WORLD_SIZE is {ranks}, but MASTER_ADDR is not set, so the ranks cannot find each other; "
+            "start with torchrun, or unset WORLD_SIZE"
+        )
 
 
 def current_comm() -> Comm:

@@ -359,7 +359,7 @@ def test_a_saved_run_opens_as_any_other(tmp_path):
     saved(tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.finished
-    assert run.splits["splits"] == {"test": ["a.png", "b.png", "é.png"]}
+    assert (run.splits["train"], run.splits["test"]) == (None, ["a.png", "b.png", "é.png"])
     assert run.result["data"]["n_test"] == 3
     assert run.result["data"]["classes"] == ["ant", "bee"]
     assert run.load_predictions()["test"].labels.tolist() == [0, 1, 1]

@@ -102,22 +102,24 @@ def parse(argv: Sequence[str], arguments: Iterable[Argument], *, free_prefix: st
         if not token.startswith("-") or token == "-":
             parsed.words.append(token)
         elif free_prefix and flag.startswith(free_prefix):
-            parsed.values[flag.removeprefix("--")] = attached if equals else _value(flag, "VALUE", rest)
+            parsed.values[flag.removeprefix("--")] = _value(flag, "VALUE", attached if equals else None, rest)
         elif flag in negated and not equals:
             parsed.add(negated[flag], "false")
         elif flag not in known:
             raise ConfigError(_unknown(flag, [*known, *negated]))
         elif known[flag].metavar:
-            parsed.add(known[flag], attached if equals else _value(flag, known[flag].metavar, rest))
+            parsed.add(known[flag], _value(flag, known[flag].metavar, attached if equals else None, rest))
         else:
             parsed.add(known[flag], attached if equals else _switch_value(known[flag], rest))
     return parsed
 
 
-def _value(flag: str, metavar: str, rest: deque[str]) -> str:
-    if not rest or rest[0].startswith("--"):
+def _value(flag: str, metavar: str, attached: str | None, rest: deque[str]) -> str:
+    if attached is None:
+        attached = rest.popleft() if rest and not rest[0].startswith("--") else ""
+    if not attached:  # no option has an empty value; a shell variable that is not set looks like one
         raise ConfigError(f"{flag}: a value is missing; type {flag} {metavar}.")
-    return rest.popleft()
+    return attached
 
 
 def _switch_value(argument: Argument, rest: deque[str]) -> str:

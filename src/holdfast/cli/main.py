@@ -64,7 +64,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, Interrupted):
         return str(error)
     if isinstance(error, HoldfastError):
-        return f"error: {error}"
+        return f"error: {' '.join(str(error).splitlines())}"  # code of the user's may have raised it, over many lines
     first = (str(error).splitlines() or [""])[0].rstrip(".")
     return f"error: {type(error).__name__}{': ' if first else ''}{first}. Add --debug to see where it happened."
 

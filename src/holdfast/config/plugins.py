@@ -26,6 +26,8 @@ def load_plugin(file: str, spelled: str = "--plugin") -> ModuleType:
         ConfigError: There is no such file, or it raises; the message names the line.
     """
     path = Path(file)
+    if path.is_dir():
+        raise ConfigError(f"{spelled} {file}: is a folder; give a Python file.")
     if not path.is_file():
         raise ConfigError(f"{spelled} {file}: no such file.{nearest_file(path, '*.py')}")
     # Stable for a path, so that the same file may be executed again; different for files of one name in two folders.

@@ -28,14 +28,14 @@ class Range:
 
     def __str__(self) -> str:
         if math.isfinite(self.high):
-            return f"between {self.low:g} and {self.high:g}"
+            return f"between {self.low:g} and {self.high:.10g}"
         return f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
 
 
 POSITIVE = Range(0, open_low=True)
 NOT_NEGATIVE = Range(0)
 COUNT = Range(1)
-SHARE = Range(0, 1)
+SEED = Range(0, 2**32 - 1)
 
 
 def _option(default: Any, text: str, group: str, *, allowed: Range | None = None, numbers: bool = True) -> Any:
@@ -57,7 +57,7 @@ class FitConfig:
     split: Literal["stratified", "paper"] = _option(
         "stratified", "how splits are cut: class by class, or uniformly as in the AdaRand paper", "data"
     )
-    data_seed: int = _option(0, "seed of splits and of --shots", "data", allowed=NOT_NEGATIVE)
+    data_seed: int = _option(0, "seed of splits and of --shots", "data", allowed=SEED)
     skip_bad: bool = _option(False, "drop unreadable images and list them, instead of stopping", "data")
     allow_empty_classes: bool = _option(False, "go on when a class has no training example", "data")
     image_size: int | None = _option(None, "side of the input in pixels (default: the model's own)", "data", allowed=Range(8, 4096))
@@ -117,7 +117,7 @@ class FitConfig:
     gamma: float = _option(0.1, "factor at each milestone", "training", allowed=Range(0, 1))
     warmup_steps: int = _option(0, "steps of linear warm-up", "training", allowed=NOT_NEGATIVE)
     select: Literal["val-accuracy", "val-loss", "last"] = _option("val-accuracy", "which epoch's weights are kept", "training")
-    seed: int = _option(0, "seed of the head, the order of examples, augmentation and noise", "training", allowed=NOT_NEGATIVE)
+    seed: int = _option(0, "seed of the head, the order of examples, augmentation and noise", "training", allowed=SEED)
     precision: Literal["fp32", "bf16", "fp16"] = _option("fp32", "arithmetic of the forward pass", "training")
 
     device: str = _option("auto", "auto, cpu, cuda or cuda:N", "machine", numbers=False)

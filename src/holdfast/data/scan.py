@@ -32,7 +32,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class ScanPlan:
+class _ScanPlan:
     """What a scan does with each file."""
 
     decode: bool
@@ -65,7 +65,7 @@ class Scanner:
         self._cache = cache
         self._threads = threads
         self._decode_all = decode_all
-        self._plan: ScanPlan | None = None
+        self._plan: _ScanPlan | None = None
 
     @property
     def over(self) -> str:
@@ -100,12 +100,12 @@ class Scanner:
         log.info("read %d images in %.1f s", len(todo), time.perf_counter() - began)
         return bad
 
-    def _make_plan(self, wanted: Mapping[str, Kind]) -> ScanPlan:
+    def _make_plan(self, wanted: Mapping[str, Kind]) -> _ScanPlan:
         decode = self._decode_all or len(wanted) <= DECODE_LIMIT
         if not decode:
             self._cache.active = False
             log.info("more than %d images: only their headers are checked now", DECODE_LIMIT)
-        return ScanPlan(decode, sum(map(self._source.size, wanted)) <= HASH_LIMIT)
+        return _ScanPlan(decode, sum(map(self._source.size, wanted)) <= HASH_LIMIT)
 
     def _take(self, read: _Read, bad: dict[str, str]) -> None:
         if read.reason is not None:
@@ -115,7 +115,7 @@ class Scanner:
         if read.pixels is not None:
             self._cache.keep(read.image, read.kind, read.pixels)
 
-    def _read(self, image: str, kind: Kind, plan: ScanPlan) -> _Read:
+    def _read(self, image: str, kind: Kind, plan: _ScanPlan) -> _Read:
         """Runs in a thread: Pillow and hashlib release the interpreter while they work."""
         try:
             digest = "" if plan.hash_bytes else str(self._source.size(image))

@@ -62,6 +62,8 @@ def _locate(file: str, root: Path | None) -> Path:
     for place in places:
         if place.is_file():
             return place
+    if any(place.is_dir() for place in places):
+        raise DataError(f"--train-list {file}: this is a folder; expected a text file with one path a line.")
     where = "there" if Path(file).is_absolute() or root is None else f"in the working directory or in {root}"
     raise DataError(f"--train-list {file}: there is no such file {where}.")
 

@@ -12,7 +12,7 @@ from holdfast.errors import ModelError
 __all__ = ["find_head"]
 
 
-def find_head(net: nn.Module, name: str | None = None) -> str:
+def find_head(net: nn.Module, name: str | None = None, *, label: str = "the network") -> str:
     """Qualified name of the head of ``net``.
 
     The layer that timm's ``get_classifier()`` gives, otherwise the last ``nn.Linear`` in ``named_modules()``.
@@ -20,6 +20,7 @@ def find_head(net: nn.Module, name: str | None = None) -> str:
     Args:
         net: A bare classification network.
         name: The user's own choice, which must be a Linear layer.
+        label: What to call the network in messages.
 
     Raises:
         ModelError: There is no such layer, or more than one head.
@@ -32,10 +33,10 @@ def find_head(net: nn.Module, name: str | None = None) -> str:
     if name is not None:
         return _chosen(net, name, linears)
     if hasattr(net, "get_classifier"):
-        return _of_timm(net, linears)
+        return _of_timm(net, linears, label)
     if not linears:
         raise ModelError(
-            f"the network ({type(net).__name__}) has no Linear layer, so it has no head that can be replaced; "
+            f"{label} ({type(net).__name__}) has no Linear layer, so it has no head that can be replaced; "
             "choose a network that ends in pooling and one Linear layer, or add them in a 'python:' function"
         )
     return next(reversed(linears))
@@ -52,11 +53,11 @@ def _chosen(net: nn.Module, name: str, linears: dict[str, nn.Linear]) -> str:
     raise ModelError(f"--head {name!r} {what}.{hint} Its last Linear layers: {last}.")
 
 
-def _of_timm(net: Any, linears: dict[str, nn.Linear]) -> str:
+def _of_timm(net: Any, linears: dict[str, nn.Linear], label: str) -> str:
     classifier = net.get_classifier()
     if isinstance(classifier, (tuple, list)):
         raise ModelError(
-            f"the network ({type(net).__name__}) has {len(classifier)} heads, as distilled networks do, but holdfast trains one; "
+            f"{label} ({type(net).__name__}) has {len(classifier)} heads, as distilled networks do, but holdfast trains one; "
             "choose its variant without distillation"
         )
     # Some heads are a block around the Linear (LeViT: normalisation, dropout, Linear).
@@ -64,7 +65,7 @@ def _of_timm(net: Any, linears: dict[str, nn.Linear]) -> str:
     names = [path for path, module in linears.items() if module in inside]
     if not names:
         raise ModelError(
-            f"the head of the network ({type(net).__name__}) is {_in_words(classifier)}, not a Linear layer; "
+            f"the head of {label} ({type(net).__name__}) is {_in_words(classifier)}, not a Linear layer; "
             "build it with a classifier (num_classes above 0), or name a Linear layer with --head"
         )
     return names[-1]

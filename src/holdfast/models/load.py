@@ -75,7 +75,7 @@ def load_pretrained(
     notes = []
     with _own_randomness(seed):
         net = recipe.build()
-        head_name = find_head(net, head)
+        head_name = find_head(net, head, label=f"--model {spec}")
         source_head = not random
         if file is not None and tensors is not None:
             loaded = load_tensors(net, head_name, tensors, recipe.adapt, label=file.label, model=spec)

@@ -48,7 +48,7 @@ class PythonRecipe:
         self._image_size = image_size
         self.notes: list[str] = []
         with self._importable():
-            self._function = self._find(self._import(module), function)
+            self._function = self._find(self._import(module), module, function)
 
     @contextmanager
     def _importable(self) -> Iterator[None]:
@@ -69,11 +69,11 @@ class PythonRecipe:
         except Exception as error:  # the user's module may fail in any way
             raise ModelError(f"--model {self._spec}: importing {name!r} failed ({type(error).__name__}: {error})") from error
 
-    def _find(self, module: ModuleType, name: str) -> Callable[..., Any]:
+    def _find(self, module: ModuleType, typed: str, name: str) -> Callable[..., Any]:
         function = getattr(module, name, None)
         if not callable(function):
             own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise ConfigError(f"--model {self._spec}: {module.__name__!r} has no function {name!r}. {suggest(name, own)}")
+            raise ConfigError(f"--model {self._spec}: {typed!r} has no function {name!r}. {suggest(name, own)}")
         return function
 
     def build(self) -> nn.Module:

@@ -170,7 +170,8 @@ class Run:
         complete = plain(complete_result(result, derived))
         validate_result(complete)
         run = cls.create(path, config or {})
-        run.write_splits({"classes": list(classes), "splits": ids, "fingerprint": complete["data"]["fingerprint"]})
+        splits = {split: ids.get(split) for split in ("train", "val", "test")}
+        run.write_splits({"schema": 1, "classes": list(classes), "fingerprint": complete["data"]["fingerprint"], **splits})
         run.save_model(model_state)
         run.save_predictions(predictions)
         run.write_result(complete)
@@ -247,7 +248,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether training has ended and its result is stored."""
-        return self.has(RESULT) and bool(self.result["finished"])
+        return self.has(RESULT) and bool(self.result.get("finished"))
 
     @property
     def result(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ deleted only after a checkpoint that no longer names them, so a process killed a
 
 from __future__ import annotations
 
-import pickle
 import random
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -41,15 +40,14 @@ def load_checkpoint(run: Run) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        schema = state["schema"]
+    except Exception as error:  # damaged bytes can fail in any way inside the unpickler
         raise CheckpointError(
             f"{str(path)!r} is damaged or no checkpoint ({type(error).__name__}), so this run cannot go on; "
             f"start it again: holdfast fit --config {run.path / 'config.yaml'} --out NEW"
         ) from error
-    if state.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"{str(path)!r} has schema {state.get('schema')!r}, this holdfast reads {SCHEMA}; resume with the version that wrote it"
-        )
+    if schema != SCHEMA:
+        raise CheckpointError(f"{str(path)!r} has schema {schema!r}, this holdfast reads {SCHEMA}; resume with the version that wrote it")
     return state
 
 

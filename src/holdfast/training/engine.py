@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from holdfast.distributed import current_comm
+from holdfast.distributed import check_rendezvous, current_comm
 from holdfast.errors import ConfigError
 
 __all__ = ["Engine"]
@@ -35,6 +35,7 @@ class Engine:
 
     def __init__(self, device: str = "auto", precision: str = "fp32") -> None:
         device = _check(device, precision)
+        check_rendezvous()
         # Accelerate keeps its settings for the life of the process; a second fit in one session may want others.
         AcceleratorState._reset_state(reset_partial_state=True)
         with _explicit_device(device):

@@ -134,10 +134,12 @@ class Trainer:
                     tensor.data.copy_(comm.broadcast(tensor))
 
     def _restore_modules(self, state: dict[str, Any]) -> None:
+        config = self.job.config
+        words = {"data": f"data in {config.data!r}", "reference": f"weights of {config.model!r}", "config": "options in config.yaml"}
         for what, fingerprint in self.job.fingerprints.items():
             if state["fingerprints"].get(what) != fingerprint:
                 raise CheckpointError(
-                    f"--resume {self.job.run.path}: the {what} changed since the checkpoint "
+                    f"--resume {self.job.run.path}: the {words[what]} changed since the checkpoint "
                     f"({state['fingerprints'].get(what, '')[:12]} then, {fingerprint[:12]} now); bring back what it was, or start a new run"
                 )
         if state["ranks"] != self.job.engine.comm.size:
@@ -182,8 +184,7 @@ class Trainer:
         while self.clock.step_in_epoch < self.steps_per_epoch:
             began = time.perf_counter()
             self._update(batches)
-            read = self.clock.step % FiniteWatch.EVERY == 0
-            loss = self._look_after(stop) if read or (stop and comm.size == 1) else None
+            loss = self._look_after(stop) if self._is_time(stop) else None
             spent = time.perf_counter() - began
             self.seconds["train"] += spent
             self._epoch_seconds += spent
@@ -212,13 +213,20 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.clock = Clock(clock.step + 1, clock.epoch, clock.step_in_epoch + 1, clock.total_steps)
 
+    def _is_time(self, stop: StopRequest) -> bool:
+        """Whether to look after the run now. Ranks must agree without talking, so with several only the step count decides."""
+        alone = self.job.engine.comm.size == 1
+        return self.clock.step % FiniteWatch.EVERY == 0 or (alone and (bool(stop) or self._checkpoint_is_due()))
+
+    def _checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self._saved_at > 60 * self.job.config.checkpoint_minutes
+
     def _look_after(self, stop: StopRequest) -> float | None:
         """What is done now and then: read the finiteness, write a timed checkpoint, stop when asked to."""
         comm = self.job.engine.comm
         self.watch.check(comm)
-        due = time.monotonic() - self._saved_at > 60 * self.job.config.checkpoint_minutes
         # Ranks act together: one that was asked to stop takes the others along.
-        wishes = torch.tensor([bool(stop), due], dtype=torch.int64, device=self.job.engine.device)
+        wishes = torch.tensor([bool(stop), self._checkpoint_is_due()], dtype=torch.int64, device=self.job.engine.device)
         stopping, due_anywhere = comm.sum(wishes).tolist()
         if stopping or due_anywhere:
             self._checkpoint()

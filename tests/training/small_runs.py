@@ -1,0 +1,86 @@
+"""Small trainings: 36 images of noise, three classes, six steps; and what is compared between two of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from holdfast.models.glyphnet import glyphnet
+from holdfast.run import Run
+
+CLASSES = ("ant", "bee", "fly")
+PER_CLASS = {"train": 6, "val": 3, "test": 3}
+"""18 training images in batches of 6: three steps an epoch."""
+
+OPTIONS: dict[str, Any] = {
+    "model": "python:tests.training.small_runs:glyphnet_with_dropout",
+    "image_size": 32,
+    "epochs": 2,
+    "batch_size": 6,
+    "device": "cpu",
+    "threads": 1,
+    "checkpoint_minutes": 1000.0,
+}
+
+METHODS: dict[str, Any] = {
+    "plain": "plain",
+    "fnp": "fnp",
+    "randreg-uniform": {"name": "randreg", "prior": "uniform"},
+    "randreg-normal": {"name": "randreg", "prior": "normal"},
+    "randreg-pretrained": {"name": "randreg", "prior": "pretrained"},
+    "randreg-cp": "randreg-cp",
+    "adarand": "adarand",
+    "l2-sp": "l2-sp",
+    "adarand+l2-sp": "adarand+l2-sp",
+}
+
+
+def glyphnet_with_dropout() -> nn.Module:
+    """The demo's network, freshly drawn, with BatchNorm and dropout on the way to its features."""
+    net = glyphnet()
+    net.block2 = nn.Sequential(net.block2, nn.Dropout(0.2))
+    return net
+
+
+def write_images(root: Path) -> Path:
+    """Split folders of noise, brighter from class to class."""
+    generator = np.random.default_rng(0)
+    for split, count in PER_CLASS.items():
+        for brightness, name in enumerate(CLASSES):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(40 * brightness, 176 + 40 * brightness, (36, 40, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    return root
+
+
+def history(run: Run) -> list[dict[str, Any]]:
+    """Rows of ``history.csv`` without what the clock on the wall decides."""
+    return [{key: cell for key, cell in row.items() if key != "seconds"} for row in run.history]
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """What two runs of the same numbers have in common in ``result.json``."""
+    result = run.result
+    return {key: value for key, value in result.items() if key != "cost"} | {"steps": result["cost"]["steps"]}
+
+
+def assert_same_run(run: Run, other: Run) -> None:
+    """Weights bit for bit, history, result and predictions."""
+    assert_same_tensors(run.load_weights(), other.load_weights())
+    assert history(run) == history(other)
+    assert outcome(run) == outcome(other)
+    for split, rows in run.load_predictions().items():
+        for mine, theirs in zip(rows, other.load_predictions()[split], strict=True):
+            assert np.array_equal(mine, theirs)
+
+
+def assert_same_tensors(tensors: dict[str, Tensor], others: dict[str, Tensor]) -> None:
+    """Bit for bit."""
+    assert tensors.keys() == others.keys()
+    assert [name for name, tensor in tensors.items() if not torch.equal(tensor, others[name])] == []
