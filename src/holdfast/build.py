@@ -68,7 +68,7 @@ def resume(path: str | Path, *, overrides: Mapping[str, Any] | None = None, list
         listener(RunFinished(str(path), run.result))
         return run
     config = resolve([_recorded(run), command_line({**(overrides or {}), "out": str(path)})])
-    if run.has(REFERENCE_WEIGHTS):
+    if run.has("reference.json") and run.has(REFERENCE_WEIGHTS):  # written in the other order; one alone is of no run yet
         config = dataclasses.replace(config, weights=str(run.path / REFERENCE_WEIGHTS))
     engine = _engine(config)
     parts = _Parts.build(config, engine)

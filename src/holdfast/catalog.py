@@ -366,6 +366,8 @@ def parse_methods(spec: object, *, label: str = "method", task_loss: bool = True
         {'name': 'l2-sp', 'weight': 0.1, 'head_weight': 0.01}
     """
     if isinstance(spec, str):
+        if not all(name.strip() for name in spec.split("+")):
+            raise ConfigError(f"{label}: a method name is missing in {spec!r}; join names as in adarand+l2-sp")
         entries = [_parse_entry({"name": name.strip()}, label, label) for name in spec.split("+")]
     elif isinstance(spec, list | tuple):
         entries = [_parse_entry(entry, f"{label}[{number}]", f"{label}[{number}].name") for number, entry in enumerate(spec)]

@@ -134,6 +134,12 @@ def test_every_example_of_a_split_is_seen_once_over_all_ranks(load, root, size):
         assert torch.equal(one, many)
 
 
+def test_batches_have_the_size_asked_for_and_else_that_of_training(load, root):
+    data = load(root, batch_size=4)
+    assert [len(batch) for batch in data.batches("test", batch_size=3)] == [3, 3, 1]
+    assert [len(batch) for batch in data.batches("test")] == [4, 3]
+
+
 def test_a_rank_may_have_nothing_to_do(load, root):
     data = load(root)
     assert [len(list(data.batches("test", rank=rank, size=8))) for rank in range(8)].count(0) == 1

@@ -230,6 +230,19 @@ def test_every_file_is_read_once(load, folder, monkeypatch):
     assert len(opened) == 20
 
 
+def test_splitting_again_without_bad_images_reads_nothing_again(load, folder, monkeypatch):
+    from holdfast.data.folder import FolderSource
+
+    root = folder({"a": 12, "b": 12})
+    spoil(root, "a/004.png", "a/005.png", "b/000.png")
+    opened = []
+    real = FolderSource.open
+    monkeypatch.setattr(FolderSource, "open", lambda self, image: opened.append(image) or real(self, image))
+    load(root, skip_bad=True, cache="off", workers=0)
+    assert sorted(opened) == sorted(set(opened))
+    assert len(opened) == 24
+
+
 def test_digits_are_cut_70_15_15(load):
     data = load("demo:digits")
     assert [data.size(split) for split in ("train", "val", "test")] == [1257, 270, 270]

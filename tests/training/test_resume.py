@@ -5,24 +5,34 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tests.training.small_runs import METHODS, OPTIONS, assert_same_run, assert_same_tensors
 
 import holdfast
 from holdfast.errors import CheckpointError, Interrupted
 from holdfast.models.glyphnet import glyphnet
 from holdfast.run import Run, directory
-from holdfast.training import loop
+from holdfast.run.files import atomic_write
 from holdfast.training.checkpoint import load_checkpoint
-from holdfast.training.events import CheckpointSaved, EpochDone, Evaluating, Event, Resumed, RunFinished, RunStarted, SetupStarted, StepDone
-from holdfast.training.watch import FiniteWatch
+from holdfast.training.events import (
+    CheckpointSaved,
+    EpochDone,
+    Evaluating,
+    Event,
+    Resumed,
+    RunFinished,
+    RunStarted,
+    SetupStarted,
+    StepDone,
+)
 
 Fit = Callable[..., Run]
 Listener = Callable[[Event], None]
@@ -30,19 +40,6 @@ Listener = Callable[[Event], None]
 
 class Crash(Exception):
     """Stands for the end of the process."""
-
-
-def crash_after(steps: int) -> Listener:
-    """A listener that raises when so many optimizer steps have been done."""
-    seen = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, StepDone):
-            seen.append(event)
-            if len(seen) == steps:
-                raise Crash
-
-    return listen
 
 
 def at(kind: type, action: Callable[[], None], *, number: int = 1) -> Listener:
@@ -67,12 +64,6 @@ def send(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.fixture
-def checkpoint_at_each_step(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    monkeypatch.setattr(FiniteWatch, "EVERY", 1)
-    return {"checkpoint_minutes": 0.0}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
     """The run of each method that nothing happens to."""
@@ -88,29 +79,30 @@ def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_two_crashes_inside_epochs_change_nothing(
-    method: str, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path, checkpoint_at_each_step: dict[str, float]
-) -> None:
+def test_two_crashes_inside_epochs_change_nothing(method: str, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path) -> None:
     with pytest.raises(Crash):
-        fit(method=METHODS[method], listener=crash_after(2), **checkpoint_at_each_step)
+        fit(method=METHODS[method], listener=at(StepDone, crash, number=2), checkpoint_minutes=0.0)
     with pytest.raises(Crash):
-        holdfast.fit(resume=tmp_path / "run", listener=crash_after(3))
+        holdfast.fit(resume=tmp_path / "run", listener=at(StepDone, crash, number=3))
     events: list[Event] = []
     resumed = holdfast.fit(resume=tmp_path / "run", listener=events.append)
     assert next(event for event in events if isinstance(event, Resumed)).step == 5
     assert_same_run(resumed, undisturbed(method))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("steps", range(1, 7))
+@pytest.mark.parametrize(
+    ("number", "steps", "stopped"),
+    [(signal.SIGTERM, 1, 2), (signal.SIGINT, 2, 3), (signal.SIGTERM, 3, 3), (signal.SIGTERM, 6, 6)],
+    ids=["inside an epoch", "before its last step", "after its last step", "after the last step of all"],
+)
 def test_a_signal_stops_at_a_checkpoint_that_goes_on_exactly(
-    number: signal.Signals, steps: int, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path
+    number: signal.Signals, steps: int, stopped: int, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path
 ) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=f"stopped by {number.name} after step .*holdfast fit --resume"):
+    with pytest.raises(Interrupted, match=f"stopped by {number.name} after step {stopped}; .*holdfast fit --resume"):
         fit(method="adarand", listener=at(StepDone, send(number), number=steps))
     assert signal.getsignal(number) is before
-    assert load_checkpoint(Run.open(tmp_path / "run"))["clock"]["step"] <= steps + 1
+    assert load_checkpoint(Run.open(tmp_path / "run"))["clock"]["step"] == stopped
     assert_same_run(holdfast.fit(resume=tmp_path / "run"), undisturbed("adarand"))
 
 
@@ -126,48 +118,157 @@ def test_a_second_ctrl_c_stops_at_once(fit: Fit, undisturbed: Callable[[str], Ru
     assert_same_run(holdfast.fit(resume=tmp_path / "run"), undisturbed("adarand"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "number"),
-    [(SetupStarted, 1), (CheckpointSaved, 1), (RunStarted, 1), (Evaluating, 1), (CheckpointSaved, 2), (EpochDone, 1), (EpochDone, 2)]
-    + [(Evaluating, number) for number in range(3, 8)]
-    + [(RunFinished, 1)],
-)
-def test_a_crash_at_any_event_changes_nothing(
-    kind: type, number: int, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path
-) -> None:
+EVENTS = [(RunStarted, 1), (SetupStarted, 1), (CheckpointSaved, 1), (Evaluating, 1), (CheckpointSaved, 2), (EpochDone, 1)]
+EVENTS += [(Evaluating, number) for number in range(2, 8)] + [(EpochDone, 2), (RunFinished, 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "number"), EVENTS, ids=[f"{kind.__name__}-{number}" for kind, number in EVENTS])
+def test_a_crash_at_any_event_changes_nothing(kind: type, number: int, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path) -> None:
     with pytest.raises(Crash):
         fit(method="adarand", listener=at(kind, crash, number=number))
     assert_same_run(holdfast.fit(resume=tmp_path / "run"), undisturbed("adarand"))
 
 
-def crash_at_write(number: int, *, after: bool) -> Callable[[Any], Any]:
-    """A stand-in for ``atomic_write`` whose write of this number, from 0, does not begin, or is the last thing to happen."""
-    real, count = directory.atomic_write, iter(range(1000))
+def crash_at_write(number: int, *, after: bool) -> Callable[[Path], Any]:
+    """A stand-in for ``atomic_write`` that crashes in the write of this number, from 0, or right after it."""
+    count = iter(range(1000))
 
-    @directory.contextmanager
-    def write(path: Path) -> Any:
+    @contextmanager
+    def write(path: Path) -> Iterator[BinaryIO]:
         now = next(count)
-        if now == number and not after:
-            raise Crash
-        with real(path) as stream:
+        with atomic_write(path) as stream:
             yield stream
+            if now == number and not after:
+                raise Crash
         if now == number:
             raise Crash
 
     return write
 
 
-WRITES = 15
-"""config, reference weights and record, splits, the first state; for each epoch weights, history, state; weights, predictions, result."""
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("number", range(1, WRITES))
-def test_a_crash_at_any_write_changes_nothing(
-    number: int, after: bool, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Crash):
+def fit_with_crash(fit: Fit, number: int, *, after: bool) -> None:
+    """Train with a checkpoint after each step, until the write of this number."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(directory, "atomic_write", crash_at_write(number, after=after))
-        patch.setattr(FiniteWatch, "EVERY", 3)
-        fit(method="adarand", checkpoint_minutes=0.0)
+        with pytest.raises(Crash):
+            fit(method="adarand", checkpoint_minutes=0.0)
+
+
+WRITES = ["config", "reference", "reference record", "splits", *["state"] * 4, "weights", "history", *["state"] * 4, "weights", "history"]
+WRITES += ["state", "model", "predictions", "result"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("number", range(1, len(WRITES)), ids=[f"{i}-{name}" for i, name in enumerate(WRITES) if i])
+def test_a_crash_at_any_write_changes_nothing(
+    number: int, after: bool, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path
+) -> None:
+    fit_with_crash(fit, number, after=after)
     assert_same_run(holdfast.fit(resume=tmp_path / "run"), undisturbed("adarand"))
+
+
+def test_a_crash_between_history_and_checkpoint_leaves_no_row_twice(fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path) -> None:
+    fit_with_crash(fit, WRITES.index("history"), after=True)
+    assert len(Run.open(tmp_path / "run").history) == 1
+    assert_same_run(holdfast.fit(resume=tmp_path / "run"), undisturbed("adarand"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adamw", "accumulate": 2, "precision": "bf16"},
+        {"model": "demo:glyphnet", "batchnorm": "frozen", "select": "val-loss", "schedule": "step", "milestones": [1]},
+        pytest.param({"cache": "off", "workers": 1}, marks=pytest.mark.slow),
+    ],
+    ids=["adamw, accumulation, bf16", "glyphnet, frozen, val-loss, step", "workers"],
+)
+def test_other_ways_of_training_resume_exactly_too(options: dict[str, Any], fit: Fit, tmp_path: Path) -> None:
+    options = {"method": "adarand", "epochs": 3, **options}
+    with pytest.raises(Crash):
+        fit(**options, listener=at(StepDone, crash, number=5), checkpoint_minutes=0.0)
+    assert_same_run(holdfast.fit(resume=tmp_path / "run"), fit("undisturbed", **options))
+
+
+@pytest.mark.parametrize("left", [{"config.yaml"}, {"config.yaml", "reference.safetensors"}], ids=["config", "config and weights"])
+def test_a_run_that_only_just_began_is_started(left: set[str], fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        fit(method="adarand", listener=at(SetupStarted, crash))
+    for path in (tmp_path / "run").iterdir():
+        if path.name not in left:
+            path.unlink()
+    resumed = holdfast.fit(resume=tmp_path / "run")
+    assert_same_run(resumed, undisturbed("adarand"))
+    assert resumed.splits == undisturbed("adarand").splits
+    assert resumed.reference == undisturbed("adarand").reference
+    assert_same_tensors(resumed.load_reference_weights(), undisturbed("adarand").load_reference_weights())
+
+
+def test_a_finished_run_is_returned_as_it_is(fit: Fit, tmp_path: Path) -> None:
+    run = fit()
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    events: list[Event] = []
+    assert holdfast.fit(resume=run.path, listener=events.append).result == run.result
+    assert events == [RunFinished(str(run.path), run.result)]
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+@pytest.fixture
+def stopped(fit: Fit, images: Path, tmp_path: Path) -> Path:
+    """A run that was stopped inside its first epoch, on data and weights that may be changed."""
+    shutil.copytree(images, tmp_path / "data")
+    save_file(glyphnet().state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(Interrupted):
+        fit(
+            data=tmp_path / "data",
+            model="demo:glyphnet",
+            weights=tmp_path / "weights.safetensors",
+            listener=at(StepDone, send(signal.SIGTERM)),
+        )
+    return tmp_path / "run"
+
+
+def test_changed_data_is_refused(stopped: Path) -> None:
+    Image.new("RGB", (20, 20)).save(stopped.parent / "data/train/bee/0.png")
+    with pytest.raises(CheckpointError, match=r"^--resume .*run: the data in '.*data' changed since the checkpoint \("):
+        holdfast.fit(resume=stopped)
+
+
+def test_a_new_image_is_refused(stopped: Path) -> None:
+    Image.new("RGB", (20, 20)).save(stopped.parent / "data/test/bee/new.png")
+    with pytest.raises(CheckpointError, match="the data in"):
+        holdfast.fit(resume=stopped)
+
+
+def test_changed_weights_are_refused(stopped: Path) -> None:
+    file = stopped.parent / "weights.safetensors"
+    weights = load_file(file)
+    weights["stem.0.weight"][0, 0, 0, 0] += 1e-3
+    save_file(weights, file)
+    with pytest.raises(CheckpointError, match=r"^--resume .*run: the weights of 'demo:glyphnet' changed since the checkpoint \("):
+        holdfast.fit(resume=stopped)
+
+
+def test_changed_options_are_refused(stopped: Path) -> None:
+    config = stopped / "config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.01", "lr: 0.02"))
+    with pytest.raises(CheckpointError, match=r"the options in config.yaml changed since the checkpoint"):
+        holdfast.fit(resume=stopped)
+
+
+def test_another_number_of_ranks_is_refused(stopped: Path) -> None:
+    state = stopped / "checkpoint/state.pt"
+    torch.save({**torch.load(state, weights_only=True), "ranks": 2}, state)
+    with pytest.raises(CheckpointError, match=r"the checkpoint is from 2 rank\(s\), this is 1; start as many as before"):
+        holdfast.fit(resume=stopped)
+
+
+def test_a_refusal_leaves_the_run_as_it_was(stopped: Path) -> None:
+    image = stopped.parent / "data/train/bee/0.png"
+    content = image.read_bytes()
+    Image.new("RGB", (20, 20)).save(image)
+    with pytest.raises(CheckpointError):
+        holdfast.fit(resume=stopped)
+    image.write_bytes(content)
+    assert holdfast.fit(resume=stopped).finished

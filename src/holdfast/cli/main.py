@@ -100,7 +100,7 @@ def _page() -> HelpPage:
             ("what every option of a command does", "holdfast fit --help"),
             (
                 "a first run on data and a network that come with holdfast",
-                "holdfast fit demo:digits --model demo:glyphnet --method adarand --out runs/first",
+                "holdfast fit demo:digits --model demo:glyphnet --method adarand --no-flip --out runs/first",
             ),
         ),
         closing=(

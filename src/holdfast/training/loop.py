@@ -70,6 +70,7 @@ class Trainer:
         self._factor = learning_rate_factor(config, self.total_steps)
         self._saved_at = self._started_at = time.monotonic()
         self._epoch_seconds = 0.0
+        self._metrics: dict[str, float] = {}  # of the terms, as they were when the checkpoint was written
 
     # ------------------------------------------------------------------------------------------------------------- start
 
@@ -85,6 +86,7 @@ class Trainer:
             while self.clock.epoch < self.job.config.epochs:
                 self._train_epoch(stop)
                 self._end_epoch()
+                self._stop_if(self._count_ranks(bool(stop))[0], stop)
         self._count_seconds()
 
     def predict(self, split: str) -> Predictions:
@@ -160,9 +162,11 @@ class Trainer:
         self.meter.load_state_dict(mine["meter"], job.engine.device)
         self.seconds = dict(state["seconds"])
         self._epoch_seconds = state["epoch_seconds"]
+        self._metrics = dict(state["metrics"])
         self.clock = Clock(**state["clock"], total_steps=self.total_steps)
         if job.engine.is_main:
-            job.run.truncate_history(self.clock.step)
+            # A checkpoint after an epoch's last step may still be older than the epoch's row.
+            job.run.truncate_history(self.clock.step - self.clock.step_in_epoch)
         job.listener(Resumed(str(job.run.path), self.clock.epoch, self.clock.step))
         restore_random_state(mine["random"])
 
@@ -225,17 +229,25 @@ class Trainer:
         """What is done now and then: read the finiteness, write a timed checkpoint, stop when asked to."""
         comm = self.job.engine.comm
         self.watch.check(comm)
-        # Ranks act together: one that was asked to stop takes the others along.
-        wishes = torch.tensor([bool(stop), self._checkpoint_is_due()], dtype=torch.int64, device=self.job.engine.device)
-        stopping, due_anywhere = comm.sum(wishes).tolist()
-        if stopping or due_anywhere:
+        stopping, due = self._count_ranks(bool(stop), self._checkpoint_is_due())
+        if stopping or due:
             self._checkpoint()
-        if stopping:
+        self._stop_if(stopping, stop)
+        return self.meter.read(comm).get("loss")
+
+    def _count_ranks(self, *wishes: bool) -> list[int]:
+        """How many ranks want each of these: ranks act together, and one that was asked to stop takes the others along."""
+        engine = self.job.engine
+        counts: list[int] = engine.comm.sum(torch.tensor(wishes, dtype=torch.int64, device=engine.device)).tolist()
+        return counts
+
+    def _stop_if(self, ranks: int, stop: StopRequest) -> None:
+        """End the run right after a checkpoint, where any rank was asked to."""
+        if ranks:
             self._count_seconds()
             raise Interrupted(
                 f"stopped by {stop.signal or 'another rank'} after step {self.clock.step}; nothing is lost: {self.job.run.resume_command}"
             )
-        return self.meter.read(comm).get("loss")
 
     def _end_epoch(self) -> None:
         job, clock = self.job, self.clock
@@ -249,8 +261,9 @@ class Trainer:
             kept = self.selection.offer(epoch, clock.step, accuracy=val.accuracy, loss=val.loss)
         row["seconds"] = round(self._epoch_seconds, 3)
         self.watch.check(job.engine.comm)
-        if kept and job.engine.is_main:
+        if kept:
             self._check_weights()
+        if kept and job.engine.is_main:
             save_weights(job.run, epoch, job.classifier.net.state_dict())
         self.clock = Clock(clock.step, epoch, 0, clock.total_steps)
         self.meter.reset()
@@ -268,8 +281,12 @@ class Trainer:
         row: dict[str, float | int | None] = {"epoch": self.clock.epoch + 1, "step": step}
         row["lr"] = self.job.config.lr * self._factor(step - 1, self.clock.epoch)
         row |= self.meter.read(self.job.engine.comm)
-        row |= {name: float(value) for name, value in self.objective.metrics().items()}
+        row |= self._term_metrics()
         return row
+
+    def _term_metrics(self) -> dict[str, float]:
+        """Numbers of the terms; resumed after an epoch's last step, they are those of the checkpoint."""
+        return self._metrics | {name: float(value) for name, value in self.objective.metrics().items()}
 
     # -------------------------------------------------------------------------------------------------------- checkpoint
 
@@ -280,8 +297,8 @@ class Trainer:
         self._share_buffers()
         self._count_seconds()
         by_rank = gather_objects({"random": random_state(), "meter": self.meter.state_dict()}, engine.comm)
+        self._check_weights()  # on every rank, so that none waits for one that has stopped
         if engine.is_main:
-            self._check_weights()
             clock = self.clock
             save_checkpoint(
                 job.run,
@@ -295,6 +312,7 @@ class Trainer:
                     "optimizer": self.optimizer.state_dict(),
                     "scaler": engine.scaler_state(),
                     "multipliers": self.objective.multipliers,
+                    "metrics": self._term_metrics(),
                     "selection": self.selection.state_dict(),
                     "seconds": self.seconds,
                     "epoch_seconds": self._epoch_seconds,

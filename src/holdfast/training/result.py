@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,19 +26,11 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
     """
     job = trainer.job
     candidates = _candidates(trainer)
-    last = {name: tensor.detach().clone() for name, tensor in job.classifier.net.state_dict().items()}
-    evaluated: dict[int, dict[str, Any]] = {}
-    for chosen in candidates:
-        if chosen["epoch"] not in evaluated:
-            _load(trainer, chosen["epoch"], last)
-            evaluated[chosen["epoch"]] = {split: trainer.predict(split) for split in _EVALUATED if job.data.has(split)}
-    primary = candidates[0]
-    _load(trainer, primary["epoch"], last)
-    predictions = evaluated[primary["epoch"]]
-    selections = []
-    for chosen in candidates:
-        measured = {split: _measured(evaluated[chosen["epoch"]].get(split)) for split in _EVALUATED}
-        selections.append({"by": chosen["by"], "epoch": chosen["epoch"], "step": chosen["step"], "weights": "raw", **measured})
+    evaluated = _evaluate(trainer, [candidate.epoch for candidate in candidates])
+    selections = [
+        {"by": candidate.by, "epoch": candidate.epoch, "step": candidate.step, "weights": "raw", **_measured(evaluated[candidate.epoch])}
+        for candidate in candidates
+    ]
     result = {
         "schema": 1,
         "holdfast": holdfast_version,
@@ -61,6 +54,7 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
         "cost": _cost(trainer),
     }
     if job.engine.is_main:
+        predictions = evaluated[candidates[0].epoch]
         job.run.save_model(job.classifier.net.state_dict())
         job.run.save_predictions({split: _with_ids(split, predictions[split], trainer) for split in predictions})
         job.run.write_result(result)
@@ -69,21 +63,39 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
     return result
 
 
-def _candidates(trainer: Trainer) -> list[dict[str, Any]]:
+class _Candidate(NamedTuple):
+    """A state that could be the result: the words of ``--select``, the epoch (from 1), the steps done."""
+
+    by: str
+    epoch: int
+    step: int
+
+
+def _candidates(trainer: Trainer) -> list[_Candidate]:
     """The selections, primary first."""
-    epochs = trainer.job.config.epochs
-    found: list[dict[str, Any]] = [{"by": "last", "epoch": epochs, "step": trainer.clock.step}]
-    found += [{"by": by, "epoch": chosen.epoch, "step": chosen.step} for by, chosen in trainer.selection.best.items()]
-    return sorted(found, key=lambda candidate: candidate["by"] != trainer.job.config.select)
+    found = [_Candidate("last", trainer.job.config.epochs, trainer.clock.step)]
+    found += [_Candidate(by, chosen.epoch, chosen.step) for by, chosen in trainer.selection.best.items()]
+    return sorted(found, key=lambda candidate: candidate.by != trainer.job.config.select)
 
 
-def _load(trainer: Trainer, epoch: int, last: dict[str, torch.Tensor]) -> None:
+def _evaluate(trainer: Trainer, epochs: Sequence[int]) -> dict[int, dict[str, Predictions]]:
+    """Predictions of each epoch's weights on val and test; leaves the network at the weights of the first."""
     job = trainer.job
-    job.classifier.net.load_state_dict(last if epoch == job.config.epochs else load_weights(job.run, epoch))
+    last = {name: tensor.detach().clone() for name, tensor in job.classifier.net.state_dict().items()}
+
+    def load(epoch: int) -> None:
+        job.classifier.net.load_state_dict(last if epoch == job.config.epochs else load_weights(job.run, epoch))
+
+    evaluated = {}
+    for epoch in dict.fromkeys(epochs):
+        load(epoch)
+        evaluated[epoch] = {split: trainer.predict(split) for split in _EVALUATED if job.data.has(split)}
+    load(epochs[0])
+    return evaluated
 
 
-def _measured(predictions: Predictions | None) -> dict[str, Any] | None:
-    return None if predictions is None else measure(predictions)
+def _measured(predictions: dict[str, Predictions]) -> dict[str, dict[str, Any] | None]:
+    return {split: measure(predictions[split]) if split in predictions else None for split in _EVALUATED}
 
 
 def _with_ids(split: str, predictions: Predictions, trainer: Trainer) -> tuple[Any, Any, list[str]]:

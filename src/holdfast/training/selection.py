@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -35,8 +36,8 @@ class Selection:
     def offer(self, epoch: int, step: int, *, accuracy: float, loss: float) -> bool:
         """Compare an epoch with the best so far; whether its weights are to be kept."""
         improved = False
-        # Both are written as "larger is better", so one comparison serves.
-        for by, value in (("val-accuracy", accuracy), ("val-loss", -loss)):
+        # Both are written as "larger is better", so one comparison serves; a loss of NaN would win or lose every comparison.
+        for by, value in (("val-accuracy", accuracy), ("val-loss", -math.inf if math.isnan(loss) else -loss)):
             if by not in self.best or value > self.best[by].value:
                 self.best[by] = Chosen(epoch, step, value)
                 improved = True

@@ -48,7 +48,7 @@ class FiniteWatch:
             step, name = min(bad)
             raise NonFiniteError(
                 f"the term {name!r} was not finite at step {step}; the last checkpoint is from before that. "
-                "Start again with a lower --lr, or a lower weight of the method."
+                "Start again with a lower --lr or a lower weight of the method, and another --out."
             )
 
     @staticmethod
@@ -64,5 +64,5 @@ class FiniteWatch:
             if not good:
                 raise NonFiniteError(
                     f"the weights {name!r} were not finite after step {step}; the last checkpoint is from before that. "
-                    "Start again with a lower --lr."
+                    "Start again with a lower --lr and another --out."
                 )
