@@ -21,28 +21,34 @@ from rich.table import Table
 __all__ = ["Interval", "Pair", "conclusion", "free_folder", "main", "paired_interval", "verdict"]
 
 SEEDS: Final = range(5)
-WEIGHT: Final = 64 / 2048
-"""The paper's weight 1 at 2048 features, for the 64 features of this network."""
-
-METHODS: Final[dict[str, list[dict[str, Any]]]] = {"plain": [{"name": "plain"}], "adarand": [{"name": "adarand", "weight": WEIGHT}]}
+WEIGHT: Final = 1.0
 OPTIONS: Final[dict[str, Any]] = {
     "shots": 5,
     "epochs": 100,
     "batch_size": 50,
-    "lr": 0.01,
+    "lr": 0.03,
     "flip": False,  # a mirrored digit is none
     "val_fraction": 0,  # somebody with five images a class has none to choose an epoch by
     "select": "last",
     "device": "cpu",
     "threads": 1,  # so that the numbers do not depend on how many cores there are
 }
+"""The same for both methods.
+
+``lr`` and ``WEIGHT`` were chosen by validation accuracy, averaged over five other seeds (100 to 104, ``val_fraction=0.1``): the rate for
+plain fine-tuning among 0.003, 0.01, 0.03, 0.1 and 0.3 (89.4, 90.7, 91.5, 91.3, 89.7 %); then, at that rate, AdaRand's weight among 1/32,
+1/8, 1/2 and 1 (91.6, 91.6, 92.0, 92.2 %). 1/32 is the paper's weight scaled to 64 features; it changes next to nothing here.
+"""
+
+METHODS: Final[dict[str, list[dict[str, Any]]]] = {"plain": [{"name": "plain"}], "adarand": [{"name": "adarand", "weight": WEIGHT}]}
 
 PROTOCOL: Final = f"""\
 Source    demo:glyphnet, 64 features, pretrained on letters drawn from fonts; it has seen no digit and no handwriting.
 Target    handwritten digits of scikit-learn: {OPTIONS["shots"]} images a class to train on, 15 % of all 1797 images to test on.
-Training  all weights, {OPTIONS["epochs"]} epochs of one batch, SGD at {OPTIONS["lr"]}, random crops; the last epoch's weights.
+Training  all weights, {OPTIONS["epochs"]} epochs of one batch, SGD, random crops; the last epoch's weights, tested once.
 Pairing   {len(SEEDS)} seeds; each draws its own splits, training images, head and order, the same for both methods.
-Weight    AdaRand's is the paper's 1, scaled to the feature width: 64 / 2048 = {WEIGHT:.3f}; nothing was tuned on digits."""
+Tuning    by validation accuracy on five other seeds (other splits of the same digits): the learning rate for plain
+          fine-tuning ({OPTIONS["lr"]:g}, of five), which AdaRand takes over, and AdaRand's weight ({WEIGHT:g}, of four)."""
 
 
 class Pair(NamedTuple):

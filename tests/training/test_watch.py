@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,12 +92,15 @@ def assert_state_is_good(path: Path, *, step: int) -> None:
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values() if isinstance(tensor, Tensor))
 
 
-@pytest.mark.parametrize("select", ["last", "val-loss"])
-def test_weights_that_overflow_in_the_last_step_are_not_saved(select: str, fit: Fit, tmp_path: Path) -> None:
-    # One step, of which the loss is finite and the head's gradient about 1e4.
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 18, "epochs": 1}, {"checkpoint_minutes": 0.0}], ids=["last step of all", "checkpoint inside an epoch"]
+)
+def test_weights_that_overflow_are_not_saved(options: dict[str, Any], fit: Fit, tmp_path: Path) -> None:
+    # The loss of the first step is finite, the gradient of the head about 1e4.
+    method = {"name": "l2-sp", "head_weight": 1e6}
     with pytest.raises(
         NonFiniteError, match=r"^the weights 'model.net.*' were not finite after step 1; the last checkpoint is from before"
     ):
-        fit(method={"name": "l2-sp", "head_weight": 1e6}, batch_size=18, epochs=1, lr=3e38, schedule="constant", select=select)
+        fit(method=method, lr=3e38, schedule="constant", **options)
     assert_state_is_good(tmp_path / "run", step=0)
     assert not list((tmp_path / "run/checkpoint").glob("epoch-*"))

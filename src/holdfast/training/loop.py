@@ -108,8 +108,8 @@ class Trainer:
         self.module: nn.Module = job.engine.wrap(self.objective)
         self.optimizer = job.engine.wrap_optimizer(make_optimizer(job.config, job.classifier, self.objective.terms))
         self._reference = job.reference if any(weighted.term.NEEDS.reference for weighted in job.terms) else None
-        if self._reference is not None:
-            self._reference.to(job.engine.device)
+        # A reference that no term looks at any more should not take up the device's memory.
+        job.reference.to(job.engine.device if self._reference is not None else "cpu")
         warn_about_batch_terms(job.terms, job.config.accumulate)
         job.classifier.train()
         if state is None:
