@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from holdfast.regularizers.class_directions import PriorObjective, adam_update, prior_objective
-from holdfast.regularizers.functional import class_means, class_sums, random_reference_loss, sample_reference
+from holdfast.regularizers.functional import class_sums, random_reference_loss, sample_reference
 from holdfast.regularizers.priors import ClassPrior, class_prior
 from holdfast.schedules import cosine_factor
 from holdfast.terms import Needs, Regularizer
@@ -121,9 +121,10 @@ class AdaRand(Regularizer):
     def _follow(self, sums: Tensor, comm: Comm) -> None:
         """Running means of the classes present, over all ranks; a class seen for the first time becomes active."""
         total = comm.sum(sums)
-        latest = class_means(total, absent=self.running_mean)
-        self.running_mean = torch.lerp(latest, self.running_mean, self.alpha)
-        self.active = self.active | (total[:, -1] > 0)
+        totals, counts = total[:, :-1], total[:, -1:]
+        share = (counts > 0).to(totals.dtype) * (1 - self.alpha)  # of the batch's mean; absent classes stay as they are
+        self.running_mean.mul_(1 - share).addcmul_(totals, share / counts.clamp_min(1))
+        self.active |= counts[:, 0] > 0
 
     def objective(self) -> PriorObjective:
         """L_intra, L_inter and the gradient at the present means."""

@@ -7,7 +7,7 @@ of classes go through the K x K or the D x D Gram matrix, whichever is smaller; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,53 +64,69 @@ def prior_objective(
     check_matrix("mean", mean, symbols="(K, D)")
     check_same_shape("mean", mean, "running_mean", running_mean)
     squared = distance == "squared-cosine"
-    unit, norm = _unit_rows(mean, active)
-    running_unit, _ = _unit_rows(running_mean, active)
+    present = active[:, None]
+    norm = torch.linalg.vector_norm(mean, dim=1, keepdim=True)  # (K, 1), like all vectors below
+    running_norm = torch.linalg.vector_norm(running_mean, dim=1, keepdim=True).clamp_min(EPSILON)
+    unit = mean * torch.where(present, 1 / norm.clamp_min(EPSILON), 0)
     classes = active.sum().to(mean.dtype)
-    pairs = (classes * (classes - 1)).clamp_min(1)
-    cosine = (unit * running_unit).sum(dim=1, keepdim=True)  # (K, 1)
 
-    lag = torch.where(active[:, None], 1 - cosine, 0)
+    cosine = _row_products(unit, running_mean) / running_norm
+    lag = torch.where(present, 1 - cosine, 0)
     value_intra = (lag.square() if squared else lag).sum() / classes.clamp_min(1)
-    value_inter, towards = _inter(unit, pairs, squared)
+    between = _between(unit, (classes * (classes - 1)).clamp_min(1), squared)
 
-    # Each loss is a function of unit vectors: its gradient is the direction below, less its part along the row, over the length.
-    direction = torch.zeros_like(unit)
-    if intra:
-        slope = -2 * lag if squared else -torch.ones_like(lag)
-        direction = direction + (slope / classes.clamp_min(1)) * running_unit
-    if inter:
-        direction = direction + towards
-    tangent = direction - (direction * unit).sum(dim=1, keepdim=True) * unit
-    moving = active[:, None] & (norm >= EPSILON)
-    return PriorObjective(value_intra, value_inter, torch.where(moving, tangent / norm.clamp_min(EPSILON), 0))
-
-
-def _unit_rows(matrix: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of length 1, zero for inactive classes and zero vectors; and the lengths (K, 1)."""
-    norm = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
-    return torch.where(active[:, None], matrix / norm.clamp_min(EPSILON), 0), norm
+    # Each loss is a function of unit vectors. Its gradient is a direction, less the part of it along the row, over the row's length:
+    # here as multiples of three matrices, so that each is read once.
+    slope = (-2 * lag if squared else -torch.ones_like(lag)) / classes.clamp_min(1) * intra
+    along = slope * cosine + inter * (between.scale * between.alignment + between.on_unit * between.diagonal)
+    inverse = torch.where(present & (norm >= EPSILON), 1 / norm.clamp_min(EPSILON), 0)
+    gradient = between.image.mul_(between.scale * inter * inverse)  # in place: a fresh K x D matrix costs more than the arithmetic
+    gradient.addcmul_(unit, (between.on_unit * inter - along) * inverse)
+    gradient.addcmul_(running_mean, slope / running_norm * inverse)
+    return PriorObjective(value_intra, between.value, gradient)
 
 
-def _inter(unit: Tensor, pairs: Tensor, squared: bool) -> tuple[Tensor, Tensor]:
-    """Value of L_inter and its gradient with respect to the unit rows.
+def _row_products(first: Tensor, second: Tensor) -> Tensor:
+    """Inner product of each pair of rows (K, 1)."""
+    return torch.linalg.vecdot(first, second)[:, None]
+
+
+class _Between(NamedTuple):
+    """L_inter, and the direction ``scale · image + on_unit · unit`` that it pulls the unit rows against.
+
+    ``diagonal`` (K, 1) holds each row's product with itself, 1 or 0, and ``alignment`` (K, 1) its product with its ``image`` row.
+    """
+
+    value: Tensor
+    image: Tensor
+    scale: Tensor
+    on_unit: Tensor
+    diagonal: Tensor
+    alignment: Tensor
+
+
+def _between(unit: Tensor, pairs: Tensor, squared: bool) -> _Between:
+    """The part of the objective between classes.
 
     The diagonal is subtracted as measured, not as the number of classes: a zero row has no 1 on it.
     """
+    diagonal = _row_products(unit, unit)
     if not squared:
         total = unit.sum(dim=0, keepdim=True)
-        value = (total.square().sum() - unit.square().sum()) / pairs
-        return value, 2 * (total - unit) / pairs
-    diagonal = unit.square().sum(dim=1, keepdim=True)  # (K, 1)
+        alignment = unit @ total.T
+        scale = 2 / pairs
+        return _Between((alignment - diagonal).sum() / pairs, total.repeat(len(unit), 1), scale, -scale, diagonal, alignment)
     classes, width = unit.shape
     if classes <= width:
         gram = unit @ unit.T
         image = gram @ unit
+        alignment = _row_products(gram, gram)
     else:
-        gram = unit.T @ unit
-        image = unit @ gram
-    value = (gram.square().sum() - diagonal.square().sum()) / pairs
-    return value, 4 * (image - diagonal * unit) / pairs
+        image = unit @ (unit.T @ unit)
+        alignment = _row_products(image, unit)
+    value = (alignment - diagonal.square()).sum() / pairs
+    scale = 4 / pairs
+    return _Between(value, image, scale, -scale * diagonal, diagonal, alignment)
 
 
 def adam_update(
@@ -140,5 +156,5 @@ def adam_update(
     """
     exp_avg.lerp_(gradient, 1 - beta1)
     exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    denominator = (exp_avg_sq.sqrt() / (1 - beta2**updates) ** 0.5).add_(eps)
+    denominator = exp_avg_sq.sqrt().div_((1 - beta2**updates) ** 0.5).add_(eps)
     parameter.addcdiv_(exp_avg, denominator, value=-lr / (1 - beta1**updates))
