@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,23 +80,28 @@ def peak_memory_mib(setting: Setting, method: str | None, device: torch.device, 
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     else:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        before = _status_bytes("VmRSS")
     step = make_step(setting, method, device)
     for _ in range(steps):
         step()
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status_bytes("VmHWM")
     return (peak - before) / 2**20
 
 
+def _status_bytes(key: str) -> int:
+    """Memory of this process as Linux counts it; the peak that getrusage gives would start from the parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
 def memory_in_fresh_process(setting: Setting, method: str | None, device: torch.device) -> float:
-    """:func:`peak_memory_mib` where the allocator remembers nothing of other methods."""
+    """:func:`peak_memory_mib` where the allocator remembers nothing of other methods; the least of three, since the system adds noise."""
     if device.type == "cuda":
         return peak_memory_mib(setting, method, device)
     command = [sys.executable, "-m", "benchmarks.overhead", "--memory-of", setting.name, method or "bare"]
-    result = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    )
-    return float(result.stdout.split()[-1])
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True, env=environment) for _ in range(3)]
+    return min(float(run.stdout.split()[-1]) for run in runs)
 
 
 def budget(method: str, setting: Setting) -> float:

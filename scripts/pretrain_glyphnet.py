@@ -3,7 +3,8 @@
     python scripts/pretrain_glyphnet.py
 
 No digit and no handwriting is ever shown, so that fine-tuning on handwritten digits is a real transfer. Four fonts are held out to
-measure what was learnt. Same machine, same library versions, same thread count: same file.
+measure what was learnt. Seeded and deterministic: one machine, thread count and set of library versions give the same weights. The
+bytes of the file differ, since safetensors writes metadata in no fixed order.
 """
 
 from __future__ import annotations

@@ -201,6 +201,8 @@ class Trainer:
         set_learning_rate(self.optimizer, self._factor(clock.step, clock.epoch))
         for micro in range(accumulate):
             batch = next(batches)
+            if micro == 0:
+                self.optimizer.zero_grad(set_to_none=True)  # after the batch is there: freed earlier, its memory would be paged in anew
             context = StepContext(job.classifier, self._reference, job.engine.comm, job.config.seed, clock, micro, accumulate)
             with job.engine.accumulating(self.module, last=micro == accumulate - 1):
                 output = self.module(batch, context)
@@ -214,7 +216,6 @@ class Trainer:
             self.objective.after_step(
                 Update(job.classifier.net, job.engine.comm, clock.step, clock.epoch, clock.step_in_epoch, clock.total_steps)
             )
-        self.optimizer.zero_grad(set_to_none=True)
         self.clock = Clock(clock.step + 1, clock.epoch, clock.step_in_epoch + 1, clock.total_steps)
 
     def _is_time(self, stop: StopRequest) -> bool:
