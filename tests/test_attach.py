@@ -14,7 +14,7 @@ import holdfast
 from holdfast.attach import Attached, Clock, SourceView, StepContext, build_terms
 from holdfast.catalog import parse_methods
 from holdfast.distributed import SingleProcess
-from holdfast.errors import ConfigError, DataError
+from holdfast.errors import ConfigError, DataError, ModelError
 from holdfast.models.classifier import Classifier
 from holdfast.models.reference import FrozenReference
 from holdfast.objective import Objective
@@ -247,3 +247,12 @@ def test_an_unknown_length_of_the_run_is_warned_about(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING, logger="holdfast"):
         holdfast.attach(SmallNet(K), "adarand", batches(), num_classes=K)
     assert "pass attach(..., total_steps=N)" in caplog.text
+
+
+def test_a_network_that_goes_on_after_its_head_is_refused() -> None:
+    class Scaled(SmallNet):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return 2 * super().forward(inputs)
+
+    with pytest.raises(ModelError, match="not the output of 'head'"):
+        holdfast.attach(Scaled(3), "fnp", [(torch.ones(2, 6), torch.tensor([0, 1]))], num_classes=3)

@@ -372,6 +372,9 @@ def attach(
     objective = Objective(classifier, terms)
     comm = current_comm()
     device = next(model.parameters()).device
+    first = next(_open(batches, "train", device), None) if batches is not None else None
+    if first is not None and isinstance(first.inputs, Tensor):
+        classifier.verify(first.inputs)
     source = SourceView(reference, num_classes, total_steps, comm, lambda split: _open(batches, split, device))
     for weighted in terms:
         weighted.term.setup(source)

@@ -159,7 +159,7 @@ _ADARAND = "Yamaguchi et al., Adaptive Random Feature Regularization, CVPR 2024,
 _RELEASE = "the authors' release, commit 25cc27d"
 _WIDTH_CAVEAT = (
     "The penalty is a mean over the D feature dimensions, so the paper's weight 1 at D = 2048 corresponds to D / 2048 at another "
-    "width: 0.125 at D = 256. Start there on a narrow network."
+    "width: 0.125 at D = 256. On a narrow network try both, and choose by validation."
 )
 _LAMBDA = "weight of the penalty (λ); scale with the feature width, see below"
 

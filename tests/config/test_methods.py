@@ -85,7 +85,7 @@ def test_a_method_named_later_replaces_the_earlier_with_all_its_options():
 
 MISTAKES = [
     (command_line, {"method": "adrand"}, "--method: unknown method 'adrand'. Did you mean 'adarand'? Known: adarand, "),
-    (command_line, {"method": "adarand+"}, "--method: unknown method ''."),
+    (command_line, {"method": "adarand+"}, "--method: a method name is missing in 'adarand+'"),
     (command_line, {"method": "l2-sp+adarnd"}, "--method: unknown method 'adarnd'. Did you mean 'adarand'?"),
     (keywords, {"method": "adrand"}, "fit(method=...): unknown method 'adrand'. Did you mean 'adarand'?"),
     (in_yaml, {"method": "adrand"}, "run.yaml: method: unknown method 'adrand'. Did you mean 'adarand'?"),
