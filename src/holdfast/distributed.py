@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from typing import Any
 
@@ -101,8 +103,20 @@ def check_rendezvous() -> None:
 def current_comm() -> Comm:
     """The communication of this process: the default group where one is initialised, else a single process."""
     if dist.is_available() and dist.is_initialized():
+        atexit.unregister(_leave_group)
+        atexit.register(_leave_group)
         return ProcessGroup()
     return SingleProcess()
+
+
+def _leave_group() -> None:
+    """Stop the group's threads before the interpreter ends: gloo now and then aborts a process that still has some.
+
+    A wrapped module that waits for collection keeps its hold on the group, so it is collected first.
+    """
+    gc.collect()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def gather_objects(value: Any, comm: Comm) -> list[Any]:
