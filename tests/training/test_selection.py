@@ -80,6 +80,7 @@ def test_select_keeps_the_weights_of_its_epoch(select: str, epoch: int | None, f
     assert_same_tensors(run.load_weights(), after[expected - 1])
     selections = {entry["by"]: (entry["epoch"], entry["step"]) for entry in run.result["selections"]}
     assert selections == {"last": (4, 12), "val-accuracy": (2, 6), "val-loss": (by_loss, 3 * by_loss)}
+    assert run.result["selections"][0]["by"] == select  # the primary one comes first
     assert run.result["selections"][0]["by"] == select
     assert list(run.checkpoint_dir.glob("epoch-*")) == []
 
