@@ -145,6 +145,26 @@ def test_a_rank_may_have_nothing_to_do(load, root):
     assert [len(list(data.batches("test", rank=rank, size=8))) for rank in range(8)].count(0) == 1
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_sample_is_the_same_for_any_number_of_ranks_and_changes_with_the_seed(load, root, size):
+    data = load(root, val_fraction=0.0)
+    drawn = joined(data.sample("train", 9, seed=1))
+    assert drawn[2].tolist() == sorted(set(drawn[2].tolist()))
+    assert len(drawn[2]) == 9
+    whole = by_index(data.batches("train"))
+    assert all(torch.equal(image, whole[int(index)]) for image, index in zip(drawn[0], drawn[2], strict=True))
+    ranks = [list(data.sample("train", 9, seed=1, batch_size=2, rank=rank, size=size)) for rank in range(size)]
+    for one, many in zip(drawn, joined(batch for rank in ranks for batch in rank), strict=True):
+        assert torch.equal(one, many)
+    assert joined(data.sample("train", 9, seed=2))[2].tolist() != drawn[2].tolist()
+
+
+def test_a_sample_of_more_than_there_are_is_everything(load, root):
+    data = load(root)
+    for one, other in zip(joined(data.sample("test", 100, seed=0)), joined(data.batches("test")), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_few_examples_make_one_smaller_batch(load, root):
     data = load(root, shots=3, val_fraction=0.0)
     (only,) = train(data, batch_size=64)
@@ -177,6 +197,66 @@ def test_an_image_that_breaks_during_training_is_named(load, root):
         list(data.batches("test"))
 
 
+UNEVEN = {"train/a": 2, "train/b": 20, "test/a": 3, "test/b": 4}
+
+
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_repeats_in_an_epoch_of_balanced_sampling_look_different(load, folder, augment):
+    data = load(folder(UNEVEN), augment=augment, val_fraction=0.0, sampling="balanced")
+    inputs, labels, index = joined(train(data, batch_size=6))
+    assert np.bincount(labels).tolist() == [9, 9]
+    small = index[labels == 0]
+    assert np.bincount(np.unique(small, return_inverse=True)[1]).tolist() == [5, 4]
+    for example in small.unique():
+        views = inputs[index == example]
+        distinct = len({view.numpy().tobytes() for view in views})
+        # Images this small have a dozen crops, so that two may be the same by chance.
+        assert distinct == len(views) if augment == "resized-crop" else (distinct > 1) == (augment == "crop")
+
+
+def test_balanced_sampling_changes_no_augmentation_of_what_is_shown_once(load, folder):
+    root, augment = folder(UNEVEN), "resized-crop"
+    uniform, balanced = (load(root, augment=augment, val_fraction=0.0, sampling=sampling) for sampling in ("uniform", "balanced"))
+    whole = by_index(train(uniform, batch_size=22))
+    inputs, _, index = joined(train(balanced, batch_size=6))
+    for example in index.unique():
+        # One of the views of each example is that of uniform sampling, and the only one where it is shown once.
+        assert sum(torch.equal(view, whole[int(example)]) for view in inputs[index == example]) == 1
+
+
+@pytest.mark.parametrize(("size", "accumulate"), [(2, 1), (1, 4), (2, 2)])
+def test_ranks_and_micro_batches_join_to_a_balanced_and_weighted_batch(load, folder, size, accumulate):
+    data = load(folder(UNEVEN), val_fraction=0.0, sampling="balanced", class_weights="balanced")
+    whole = list(train(data, batch_size=8))
+    ranks = [list(train(data, batch_size=8, rank=rank, size=size, accumulate=accumulate)) for rank in range(size)]
+    for step, batch in enumerate(whole):
+        parts = [part for rank in ranks for part in rank[step * accumulate : (step + 1) * accumulate]]
+        assert torch.equal(torch.cat([part.inputs for part in parts]), batch.inputs)
+        assert torch.equal(torch.cat([part.weights for part in parts]), batch.weights)
+
+
+def test_balanced_sampling_through_workers_is_that_of_the_cache(load, folder):
+    root = folder(UNEVEN)
+    cached, worked = (load(root, sampling="balanced", cache=cache, workers=workers) for cache, workers in (("memory", 0), ("off", 1)))
+    for one, other in zip(train(cached, batch_size=6), train(worked, batch_size=6), strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+
+
+def test_train_batches_carry_weights_and_others_do_not(load, folder):
+    data = load(folder(UNEVEN), val_fraction=0.0, class_weights="balanced")
+    assert data.weighted
+    for batch in train(data, batch_size=6):
+        assert batch.weights.dtype == torch.float32
+        assert torch.equal(batch.weights, torch.where(batch.labels == 0, 22 / (2 * 2), 22 / (2 * 20)).float())
+    assert all(batch.weights is None for split in ("train", "test") for batch in data.batches(split))
+
+
+def test_equal_weights_are_left_out(load, root, folder):
+    data = load(root, val_fraction=0.0)
+    assert not data.weighted
+    assert all(batch.weights is None for batch in train(data))
+
+
 @pytest.mark.gpu
 def test_batches_arrive_on_the_gpu_with_the_same_values(load, root):
     if not torch.cuda.is_available():
@@ -187,3 +267,14 @@ def test_batches_arrive_on_the_gpu_with_the_same_values(load, root):
             assert other.inputs.device.type == other.labels.device.type == other.index.device.type == "cuda"
             torch.testing.assert_close(other.inputs.cpu(), one.inputs, rtol=1e-6, atol=1e-6)
             assert torch.equal(other.index.cpu(), one.index)
+
+
+def test_training_batches_that_are_not_augmented_hold_the_same_examples_as_the_eval_views(load, root):
+    data = load(root, augment="resized-crop")
+    plain, augmented = list(train(data, augmented=False)), list(train(data))
+    views = by_index(data.batches("train"))
+    for one, other in zip(plain, augmented, strict=True):
+        assert torch.equal(one.index, other.index)
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.inputs, torch.stack([views[int(index)] for index in one.index]))
+        assert not torch.equal(one.inputs, other.inputs)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from scipy import stats
 
-from holdfast.data.keyed import _mix, example_keys, permutation, uniforms
+from holdfast.data.keyed import _mix, example_keys, permutation, repeat_keys, uniforms
 
 KEYS = example_keys(f"train/cat/{number}.jpg" for number in range(1000))
 
@@ -76,3 +76,11 @@ def test_large_seeds_are_taken_modulo_64_bits():
 
 def test_the_key_of_an_id_does_not_depend_on_other_ids():
     assert example_keys(["b", "ä/猫.png"])[1] == example_keys(["ä/猫.png"])[0]
+
+
+def test_keys_of_repeats_are_new_and_those_of_first_times_unchanged():
+    assert np.array_equal(repeat_keys(KEYS, np.zeros(1000, dtype=np.int64)), KEYS)
+    again = [repeat_keys(KEYS, np.full(1000, repeat)) for repeat in range(4)]
+    assert len(np.unique(np.concatenate(again))) == 4000
+    mixed = repeat_keys(KEYS, np.arange(1000) % 4)
+    assert np.array_equal(mixed, np.choose(np.arange(1000) % 4, again))

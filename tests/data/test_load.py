@@ -268,3 +268,76 @@ def test_a_train_list_is_found_in_the_data_folder(load, folder):
     data = load(root, train_list="few.txt", val_fraction=0.0)
     assert data.ids("train") == ["train/a/003.png", "train/b/001.png", "train/b/002.png"]
     assert "restricted by --train-list" in data.splits_record()["rule"]
+
+
+def table(root, rows, head="path,label,weight,site"):
+    path = root / "table.csv"
+    path.write_text("\n".join([head, *rows]) + "\n")
+    return path
+
+
+def test_weights_of_a_table_reach_the_training_batches_with_mean_1(load, folder):
+    root = folder({"a": 20, "b": 20})
+    rows = [f"{name}/{number:03d}.png,{name},{number + 1},s{number % 4}" for name in "ab" for number in range(20)]
+    data = load(table(root, rows), val_fraction=0.0, train_fraction=0.5)
+    everything = sorted(image for split in ("train", "test") for image in data.ids(split))
+    (batch,) = data.train_batches(epoch=0, seed=0, batch_size=data.size("train"))
+    weights = dict(zip([everything[index] for index in batch.index], batch.weights.tolist(), strict=True))
+    own = {image: int(image[-7:-4]) + 1 for image in data.ids("train")}
+    mean = sum(own.values()) / len(own)
+    assert weights == pytest.approx({image: weight / mean for image, weight in own.items()}, rel=1e-6)
+
+
+def test_other_weights_are_other_data(load, folder):
+    root = folder({"a": 10, "b": 10})
+    rows = [f"{name}/{number:03d}.png,{name},{number + 1},s" for name in "ab" for number in range(10)]
+    first = load(table(root, rows))
+    assert load(table(root, rows)).fingerprint == first.fingerprint
+    assert load(table(root, [*rows[:-1], rows[-1].replace(",10,", ",11,")])).fingerprint != first.fingerprint
+    assert first.fingerprint != load(table(root, [row.rsplit(",", 2)[0] for row in rows], "path,label")).fingerprint
+
+
+def test_a_train_split_whose_weights_are_all_0_is_refused(load, folder):
+    root = folder({"a": 6, "b": 6})
+    rows = [f"{name}/{n:03d}.png,{name},{int(n > 3)},{'test' if n > 3 else 'train'}" for name in "ab" for n in range(6)]
+    with pytest.raises(DataError, match=r"table\.csv: the weight of every training example is 0, so there is nothing to learn"):
+        load(table(root, rows, "path,label,weight,split"))
+
+
+def test_groups_of_a_table_stay_together(load, folder):
+    root = folder({"a": 20, "b": 20})
+    rows = [f"{name}/{number:03d}.png,{name},1,s{number // 2}" for name in "ab" for number in range(20)]
+    data = load(table(root, rows), group_by="site")
+    sites = [{int(image[-7:-4]) // 2 for image in data.ids(split)} for split in ("train", "val", "test")]
+    assert sum(map(len, sites)) == len(set.union(*sites)) == 10
+    assert all(sites)
+
+
+def test_copies_across_splits_are_one_warning(load, folder, caplog):
+    root = folder({"train/a": 6, "train/b": 6, "test/a": 3, "test/b": 3})
+    for copy, source in {"test/b/002": "train/a/001", "test/b/000": "train/b/001", "train/a/003": "train/a/002"}.items():
+        (root / f"{copy}.png").write_bytes((root / f"{source}.png").read_bytes())
+    load(root, val_fraction=0.0)
+    (warning,) = [record.message for record in caplog.records if "byte for byte" in record.message]
+    assert warning.startswith(
+        f"{root}: 2 images of test are copies of an image in another split, byte for byte, 1 of them under another label: "
+        "'test/b/000.png' = 'train/b/001.png', 'test/b/002.png' = 'train/a/001.png'."
+    )
+
+
+def test_sizes_are_not_taken_for_copies(load, folder, monkeypatch, caplog):
+    root = folder({"train/a": 3, "train/b": 3, "test/a": 3, "test/b": 3})
+    for image in root.rglob("*.png"):
+        Image.new("L", (20, 20), int(image.stem) + len(str(image.parent))).save(image)
+    monkeypatch.setattr(scan, "HASH_LIMIT", 0)
+    load(root, val_fraction=0.0)
+    assert "byte for byte" not in caplog.text
+
+
+def test_making_up_for_small_classes_twice_is_a_warning(load, folder, caplog):
+    root = folder({"train/a": 3, "train/b": 6})
+    for options in ({"sampling": "balanced"}, {"class_weights": "balanced"}):
+        load(root, val_fraction=0.0, **options)
+        assert "count them twice" not in caplog.text
+    load(root, val_fraction=0.0, sampling="balanced", class_weights="balanced")
+    assert "--class-weights balanced and --sampling balanced each make up for small classes; together they count them twice" in caplog.text

@@ -13,7 +13,9 @@ KEYS = example_keys(str(row) for row in ROWS)
 
 def parts(**options):
     defaults = {"seed": 0, "epoch": 0, "batch_size": 24, "accumulate": 1, "rank": 0, "size": 1, "start_step": 0}
-    return list(order.train_rows(ROWS, KEYS, **{**defaults, **options}))
+    options = {**defaults, **options}
+    shown = order.uniform_order(ROWS, KEYS, seed=options.pop("seed"), epoch=options.pop("epoch"))
+    return [part.rows for part in order.train_parts(shown, **options)]
 
 
 def test_an_epoch_shows_each_example_at_most_once_and_drops_the_incomplete_batch():
@@ -78,3 +80,75 @@ def test_shards_are_contiguous_and_hold_each_example_once(examples, size):
 def test_batches_of_a_shard():
     assert [part.tolist() for part in order.batches_of(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
     assert order.batches_of(np.arange(0), 2) == []
+
+
+COUNTS = [3, 40, 60]
+"""Three classes of these sizes; the middle third of a row number says nothing about its class."""
+
+
+def balanced(epoch=0, *, seed=0, counts=COUNTS, length=None):
+    """Rows and repeats of a balanced epoch, and the class of each row."""
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    rows = np.arange(500, 500 + len(labels))
+    keys = example_keys(str(row) for row in rows)
+    shown = order.balanced_order(rows, keys, labels, seed=seed, epoch=epoch, length=length or len(rows) // 24 * 24)
+    return shown, labels[shown.rows - 500]
+
+
+@pytest.mark.parametrize("epoch", range(4))
+@pytest.mark.parametrize("counts", [COUNTS, [1, 100], [30, 0, 73], [50, 53]])
+def test_a_balanced_epoch_shows_every_class_and_every_example_of_a_class_equally_often(epoch, counts):
+    shown, labels = balanced(epoch, counts=counts)
+    assert len(shown.rows) == sum(counts) // 24 * 24
+    per_class = np.bincount(labels, minlength=len(counts))[np.array(counts) > 0]
+    assert per_class.max() - per_class.min() <= 1
+    for k, count in enumerate(counts):
+        times = np.bincount(shown.rows[labels == k] - 500, minlength=sum(counts))
+        times = np.sort(times)[len(times) - count :]
+        assert not count or times.max() - times.min() <= 1
+
+
+def test_balanced_epochs_together_show_classes_and_examples_equally_often():
+    epochs = [balanced(epoch) for epoch in range(7)]
+    rows, labels = (np.concatenate([epoch[part] for epoch in ((shown.rows, labels) for shown, labels in epochs)]) for part in (0, 1))
+    per_class = np.bincount(labels)
+    assert per_class.max() - per_class.min() <= 1
+    for k in range(3):
+        _, times = np.unique(rows[labels == k], return_counts=True)
+        assert (len(times), times.max() - times.min() <= 1) == (COUNTS[k], True)
+
+
+def test_repeats_count_how_often_an_example_was_shown_before_in_the_epoch():
+    for epoch in range(3):
+        shown, _ = balanced(epoch, length=100)  # which three classes do not divide
+        for row in np.unique(shown.rows):
+            assert sorted(shown.repeats[shown.rows == row]) == list(range(int((shown.rows == row).sum())))
+    assert not order.uniform_order(ROWS, KEYS, seed=0, epoch=0).repeats.any()
+
+
+def test_the_balanced_order_is_shuffled_and_a_function_of_seed_and_epoch():
+    first, labels = balanced(2, seed=3)
+    again, _ = balanced(2, seed=3)
+    assert np.array_equal(first.rows, again.rows)
+    assert np.array_equal(first.repeats, again.repeats)
+    assert not np.array_equal(first.rows, balanced(1, seed=3)[0].rows)
+    assert not np.array_equal(first.rows, balanced(2, seed=4)[0].rows)
+    assert len(set(np.diff(labels).tolist())) > 3  # not in turn
+
+
+def test_the_balanced_order_of_classes_that_are_equal_shows_each_example_once():
+    shown, _ = balanced(counts=[24, 24], length=48)
+    assert sorted(shown.rows) == list(range(500, 548))
+    assert not shown.repeats.any()
+
+
+@pytest.mark.parametrize(("size", "accumulate"), [(2, 1), (2, 3)])
+def test_ranks_and_micro_batches_slice_a_balanced_epoch(size, accumulate):
+    shown, _ = balanced(1)
+    options = {"batch_size": 24, "accumulate": accumulate, "size": size, "start_step": 1}
+    by_rank = [list(order.train_parts(shown, rank=rank, **options)) for rank in range(size)]
+    for part in ("rows", "repeats"):
+        joined = [
+            getattr(shared, part) for step in range(3) for rank in by_rank for shared in rank[step * accumulate : (step + 1) * accumulate]
+        ]
+        assert np.array_equal(np.concatenate(joined), getattr(shown, part)[24:96])

@@ -1,34 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
-from fractions import Fraction
 
 import numpy as np
 import pytest
+from tests.data.small_listings import hamilton, listing
 
 from holdfast.config.schema import FitConfig
 from holdfast.data.source import Listing
-from holdfast.data.splits import choose_test_split, largest_remainder, make_splits
+from holdfast.data.splits import choose_test_split, make_splits
 from holdfast.errors import DataError
-
-
-def listing(counts):
-    """A listing with so many images of each class in each split: {"train": [3, 4]}, or {"": [3, 4]} without splits."""
-    entries = sorted(
-        (f"{split}/{label}/{number:04d}", label, split)
-        for split, sizes in counts.items()
-        for label, n in enumerate(sizes)
-        for number in range(n)
-    )
-    classes = max(len(sizes) for sizes in counts.values())
-    given = None if set(counts) == {""} else tuple(split for _, _, split in entries)
-    return Listing(
-        tuple(image for image, _, _ in entries),
-        np.array([label for _, label, _ in entries]),
-        tuple(f"c{k:03d}" for k in range(classes)),
-        given,
-    )
 
 
 def per_class(images, rows):
@@ -37,47 +20,6 @@ def per_class(images, rows):
 
 def sizes(splits):
     return {name: len(rows) for name, rows in splits.rows.items()}
-
-
-def hamilton(counts, seats):
-    """Largest remainder with fractions, seat by seat, never the last of a class."""
-    total = sum(counts)
-    quotas = [Fraction(count * seats, total) for count in counts]
-    taken = [int(quota) for quota in quotas]
-    for k in sorted(range(len(counts)), key=lambda k: (-(quotas[k] - int(quotas[k])), k)):
-        if sum(taken) < seats and taken[k] + 1 < counts[k]:
-            taken[k] += 1
-    return taken
-
-
-@pytest.mark.parametrize(
-    ("counts", "seats", "expected"),
-    [
-        ([10, 10, 10], 3, [1, 1, 1]),
-        ([41, 41, 29, 17], 13, [4, 4, 3, 2]),  # quotas 4.16, 4.16, 2.95, 1.73
-        ([5, 5, 5], 4, [2, 1, 1]),  # a tie goes to the first
-        ([1, 9], 5, [0, 5]),  # 0.5 and 4.5, but the only one of a class stays
-        ([2, 2, 2], 3, [1, 1, 1]),
-        ([1, 1, 1], 2, [0, 0, 0]),
-        ([0, 7], 3, [0, 3]),
-        ([3, 100], 0, [0, 0]),
-    ],
-)
-def test_largest_remainder_by_hand(counts, seats, expected):
-    assert largest_remainder(np.array(counts), seats).tolist() == expected
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_largest_remainder_is_hamiltons_method_where_classes_can_spare_one(seed):
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(4, 60, rng.integers(2, 30))
-    seats = int(rng.uniform(0, 0.7) * counts.sum())
-    assert largest_remainder(counts, seats).tolist() == hamilton(counts.tolist(), seats)
-
-
-def test_seats_that_a_class_cannot_fill_go_to_others():
-    counts = np.array([1, 1, 1, 20])
-    assert largest_remainder(counts, 6).tolist() == [0, 0, 0, 6]
 
 
 def test_without_given_splits_the_cut_is_70_15_15_class_by_class():
@@ -267,15 +209,183 @@ def test_choosing_test_as_test_changes_nothing():
 @pytest.mark.parametrize(
     ("name", "counts", "message"),
     [
-        ("val", {"": [4, 4]}, "--test-split val: data has no split folders"),
+        ("val", {"": [4, 4]}, "--test-split val: data has no splits"),
         ("train", {"train": [4, 4]}, "--test-split train: the test split cannot be the one that is trained on"),
         (
             "holdout",
             {"train": [4, 4], "val": [1, 1]},
-            "--test-split holdout: data has no such split folder with images; it has 'train', 'val'",
+            "--test-split holdout: data has no such split; it has 'train', 'val'",
         ),
     ],
 )
 def test_test_splits_that_cannot_be_are_refused(name, counts, message):
     with pytest.raises(DataError, match=message):
         choose_test_split(listing(counts), name, "data")
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+def test_a_fraction_of_given_train_is_drawn_before_val_is_cut_from_it(fraction):
+    images = listing({"train": [100, 60], "test": [5, 5]})
+    splits = make_splits(images, FitConfig(train_fraction=fraction))
+    size = round(fraction * 160)
+    assert sizes(splits) == {"train": size - round(0.1 * size), "val": round(0.1 * size), "test": 10}
+    assert splits.rule.endswith(f"; {fraction:g} of train drawn before any cut")
+
+
+def test_the_papers_fraction_comes_first_and_is_rounded_down_twice():
+    images = listing({"train": [1000, 1464], "test": [5, 5]})
+    splits = make_splits(images, FitConfig(train_fraction=0.25, split="paper"))
+    assert sizes(splits) == {"train": int(0.9 * 616), "val": 616 - int(0.9 * 616), "test": 10}
+
+
+def test_without_given_splits_every_fraction_has_the_same_val_and_test():
+    images = listing({"": [100, 100]})
+    whole = make_splits(images, FitConfig())
+    quarter, tenth = (make_splits(images, FitConfig(train_fraction=fraction)) for fraction in (0.25, 0.1))
+    for name in ("val", "test"):
+        assert np.array_equal(quarter.rows[name], whole.rows[name])
+        assert np.array_equal(tenth.rows[name], whole.rows[name])
+    assert set(tenth.rows["train"]) < set(quarter.rows["train"]) < set(whole.rows["train"])
+    assert (sizes(quarter)["train"], sizes(tenth)["train"]) == (35, 14)
+    assert quarter.rule.endswith("; 0.25 of train drawn after the cut")
+
+
+@pytest.mark.parametrize("given", ["train", ""])
+def test_list_fraction_and_shots_follow_each_other(given):
+    images = listing({given: [40, 40], "test": [5, 5]} if given else {"": [60, 60]})
+    listed = np.array([int(image[-4:]) < 20 for image in images.ids])
+    if given:
+        listed &= np.array(images.given) == "train"
+    splits = make_splits(images, FitConfig(train_fraction=0.5, shots=3, val_fraction=0.2), listed=listed)
+    without_shots = make_splits(images, FitConfig(train_fraction=0.5, val_fraction=0.2), listed=listed)
+    without_fraction = make_splits(images, FitConfig(val_fraction=0.2), listed=listed)
+    assert per_class(images, splits.rows["train"]) == [3, 3]
+    assert set(splits.rows["train"]) < set(without_shots.rows["train"]) < set(np.flatnonzero(listed))
+    used = [sum(len(part.rows[name]) for name in (("train", "val") if given else ("train",))) for part in (without_shots, without_fraction)]
+    assert used[0] == int(used[1] / 2 + 0.5)
+
+
+def test_a_fraction_of_1_changes_nothing():
+    images = listing({"train": [11, 12], "test": [3, 3]})
+    for how in ("stratified", "paper"):
+        whole, same = (make_splits(images, FitConfig(split=how, train_fraction=fraction)) for fraction in (None, 1.0))
+        assert all(np.array_equal(whole.rows[name], same.rows[name]) for name in ("train", "val", "test"))
+
+
+@pytest.mark.parametrize("how", ["stratified", "paper"])
+@pytest.mark.parametrize("fractions", [{}, {"val_fraction": 0.0}])
+def test_folds_hold_out_every_example_once_as_val_where_test_is_given(how, fractions):
+    images = listing({"train": [17, 9, 14], "test": [3, 3, 3]})
+    splits = [make_splits(images, FitConfig(folds=4, fold=fold, split=how, **fractions)) for fold in range(4)]
+    held_out = sorted(np.concatenate([part.rows["val"] for part in splits]).tolist())
+    assert held_out == np.flatnonzero(np.array(images.given) == "train").tolist()
+    for number, part in enumerate(splits):
+        assert sizes(part) == {"train": 30, "val": 10, "test": 9}
+        assert sorted([*part.rows["train"], *part.rows["val"], *part.rows["test"]]) == list(range(49))
+        assert part.val_from == "cut from train"
+        assert f"val is fold {number} of 4 (counted from 0) of train" in part.rule
+
+
+def test_a_fold_of_train_is_val_where_there_is_no_test():
+    splits = make_splits(listing({"train": [10, 10]}), FitConfig(folds=5, fold=1))
+    assert sizes(splits) == {"train": 16, "val": 4}
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25])
+def test_folds_are_test_where_nothing_is_given_and_val_is_cut_from_the_rest(fraction):
+    images = listing({"": [30, 20]})
+    splits = [make_splits(images, FitConfig(folds=5, fold=fold, val_fraction=fraction)) for fold in range(5)]
+    assert sorted(np.concatenate([part.rows["test"] for part in splits]).tolist()) == list(range(50))
+    for part in splits:
+        assert per_class(images, part.rows["test"]) == [6, 4]
+        assert len(part.rows.get("val", ())) == int(fraction * 40 + 0.5)
+        assert sorted(np.concatenate(list(part.rows.values())).tolist()) == list(range(50))
+
+
+def test_folds_follow_list_and_fraction():
+    images = listing({"train": [40, 40], "test": [5, 5]})
+    listed = np.array([given == "train" and int(image[-4:]) < 20 for image, given in zip(images.ids, images.given, strict=True)])
+    splits = [make_splits(images, FitConfig(folds=2, fold=fold, train_fraction=0.5), listed=listed) for fold in range(2)]
+    held_out = set(np.concatenate([part.rows["val"] for part in splits]).tolist())
+    assert held_out < set(np.flatnonzero(listed))
+    assert [sizes(part) for part in splits] == [{"train": 10, "val": 10, "test": 10}] * 2
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "message"),
+    [
+        ({"train": [9, 9], "val": [2, 2]}, {"folds": 3}, "--folds 3: birds has a val split, and the fold would be a second one; leave"),
+        ({"train": [2, 2], "test": [2, 2]}, {"folds": 5}, "--folds 5: birds has only 4 images to cut them from; choose at most 4"),
+        ({"": [9, 9]}, {"folds": 3, "group_by": "/[01]/"}, "--folds 3: birds has only 2 groups by --group-by /.01./ to cut them from"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(counts, options, message):
+    with pytest.raises(DataError, match=message):
+        make_splits(listing(counts), FitConfig(data="birds", fold=0, **options))
+
+
+def test_a_given_val_can_be_tested_on_and_train_folded():
+    images = choose_test_split(listing({"train": [10, 10], "val": [4, 5]}), "val", "data")
+    assert sizes(make_splits(images, FitConfig(folds=5, fold=0))) == {"train": 16, "val": 4, "test": 9}
+
+
+@pytest.mark.parametrize(
+    ("counts", "options"),
+    [
+        ({"": [40, 40]}, {}),
+        ({"": [40, 40]}, {"split": "paper"}),
+        ({"": [40, 40]}, {"folds": 4, "fold": 1, "val_fraction": 0.2}),
+        ({"train": [40, 40], "test": [4, 4]}, {"folds": 4, "fold": 1}),
+        ({"train": [40, 40], "test": [4, 4]}, {"val_fraction": 0.3, "train_fraction": 0.7}),
+    ],
+)
+def test_groups_are_in_one_split_that_is_cut(counts, options):
+    images = listing(counts)
+    images = dataclasses.replace(images, columns={"site": tuple(f"{image[:-4]}{int(image[-4:]) % 10}" for image in images.ids)})
+    splits = make_splits(images, FitConfig(group_by="site", **options))
+    cut = [{images.columns["site"][row] for row in rows} for rows in splits.rows.values()]
+    assert all(cut)
+    assert not any(one & other for one, other in itertools.combinations(cut, 2))
+    assert splits.notes == ()
+    assert "whole groups" in splits.rule
+
+
+def test_given_splits_that_share_groups_are_named_and_groups_without_name_counted():
+    images = listing({"train": [20, 20], "test": [3, 3]})
+    splits = make_splits(images, FitConfig(group_by="/0/(000.)$"))
+    alone, shared = splits.notes
+    assert alone == "--group-by /0/(000.)$: 33 of 46 images name no group, so each of them is one by itself"
+    assert shared.startswith(
+        "--group-by /0/(000.)$: 3 groups are in more than one split, since the dataset's own divide them, such as '0000' in "
+    )
+
+
+def test_groups_too_large_to_hold_out_are_a_note():
+    images = listing({"train": [10, 10], "test": [3, 3]})
+    splits = make_splits(images, FitConfig(group_by="^train/[01]/|^test/./...."))
+    assert sizes(splits) == {"train": 20, "test": 6}
+    assert "no whole group can be held out without taking far too much or the last of a class, so there is no val split" in splits.notes[0]
+
+
+def test_classes_too_small_for_test_and_val_are_a_note():
+    splits = make_splits(listing({"": [1, 1, 1, 1]}), FitConfig())
+    assert sizes(splits) == {"train": 4}
+    assert [note.partition(",")[2] for note in splits.notes] == [" so there is no test split", " so there is no val split"]
+
+
+def test_dropped_images_leave_folds_as_if_they_had_never_been():
+    images = listing({"": [20, 30]})
+    gone = {images.ids[3], images.ids[40]}
+    without = images.take(np.array([row for row, image in enumerate(images.ids) if image not in gone]))
+    for options in ({"folds": 3, "fold": 2}, {"folds": 3, "fold": 2, "group_by": "[0-9]$"}, {"group_by": "[0-9]$"}):
+        ours, expected = make_splits(images, FitConfig(**options), dropped=gone), make_splits(without, FitConfig(**options))
+        for name, rows in expected.rows.items():
+            assert [images.ids[row] for row in ours.rows[name]] == [without.ids[row] for row in rows]
+
+
+def test_choosing_a_test_split_keeps_weights_and_columns_with_their_images():
+    images = listing({"train": [3, 3], "val": [2, 2], "test": [4, 4]})
+    images = dataclasses.replace(images, weights=np.arange(18.0), columns={"me": images.ids})
+    chosen = choose_test_split(images, "val", "data")
+    assert chosen.columns["me"] == chosen.ids
+    assert [images.ids[int(weight)] for weight in chosen.weights] == list(chosen.ids)

@@ -56,6 +56,13 @@ def test_unknown_images_are_counted_and_the_first_five_named(read):
         read("train/a/1.png\n" + text)
 
 
+def test_a_list_may_name_ids_or_the_paths_behind_them_and_ids_come_first(read):
+    listing = Listing(("1.png", "2.png", "x"), np.array([0, 0, 1]), ("a", "b"), None, columns={"path": ("2.png", "a/b.png", "1.png")})
+    assert read("x\n", listing) == ["x"]
+    assert read("./a/b.png\n", listing) == ["2.png"]
+    assert read("1.png\n", listing) == ["1.png"]
+
+
 def test_images_of_another_split_are_refused(read):
     with pytest.raises(DataError, match=r"names an image outside the train split: 'test/a/9\.png'"):
         read("test/a/9.png\ntrain/a/1.png\n")

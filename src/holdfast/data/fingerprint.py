@@ -8,11 +8,12 @@ from collections.abc import Iterable
 __all__ = ["data_fingerprint"]
 
 
-def data_fingerprint(rows: Iterable[tuple[str, str, str, str]]) -> str:
+def data_fingerprint(rows: Iterable[tuple[str, ...]]) -> str:
     """SHA-256 over the sorted lines ``id⇥label⇥split⇥digest``, each ended by a newline, in UTF-8.
 
     Args:
-        rows: Id, class name, split, and SHA-256 of the file's bytes (its size where there is too much to hash) of each image.
+        rows: Id, class name, split, and SHA-256 of the file's bytes (its size where there is too much to hash) of each image; its weight
+            follows where the dataset gives weights.
 
     Example:
         >>> data_fingerprint([("a/1.png", "a", "train", "0")])[:8]

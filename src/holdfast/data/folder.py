@@ -106,9 +106,15 @@ def walk_images(folder: Path, prefix: str, above: tuple[str, ...] = ()) -> Itera
 
 def _check_root(root: Path, spec: str) -> None:
     if not root.exists():
-        raise DataError(f"{spec}: there is no such folder; expected a folder of images (CLASS/… or train|val|test/CLASS/…) or demo:digits.")
+        raise DataError(
+            f"{spec}: there is no such folder; expected a folder of images (CLASS/… or train|val|test/CLASS/…), a .csv or .jsonl table, "
+            "torchvision:NAME, hf:FOLDER or demo:digits."
+        )
     if not root.is_dir():
-        raise DataError(f"{spec}: this is a file; expected a folder of images. Unpack an archive first, and name the folder it gives.")
+        raise DataError(
+            f"{spec}: this is a file; expected a folder of images, or a table that ends in .csv or .jsonl. Unpack an archive first, and "
+            "name the folder it gives."
+        )
 
 
 def _split_folders(root: Path, spec: str, test_split: str | None) -> dict[str, Path]:
@@ -136,7 +142,9 @@ def _no_classes(spec: str, folders: dict[str, Path]) -> str:
     loose = next((entry for folder in folders.values() for entry in _entries(folder) if is_image(entry.name)), None)
     if loose is None:
         return f"{spec}: there are no images; expected CLASS/… or train|val|test/CLASS/… with files such as {_endings()}."
-    return f"{spec}: there are images such as {loose.name!r} but no class folders; move the images of each class into a folder of its name."
+    tables = [Path(spec, entry.name) for entry in _entries(Path(spec)) if entry.name.lower().endswith((".csv", ".jsonl"))]
+    advice = f"give the table {tables[0]} if it names them" if tables else "move the images of each class into a folder of its name"
+    return f"{spec}: there are images such as {loose.name!r} but no class folders; {advice}."
 
 
 def _warn_of_loose_images(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor
 
 from holdfast.data import order
-from holdfast.data.keyed import KeyArray
+from holdfast.data.keyed import KeyArray, permutation
 from holdfast.data.normalize import Normalizer
 from holdfast.data.render import Request
-from holdfast.data.source import IntArray
+from holdfast.data.source import FloatArray, IntArray
 from holdfast.data.splits import SPLITS
 from holdfast.errors import DataError, suggest
 from holdfast.types import Batch
@@ -38,6 +39,7 @@ class ImageData:
     Args:
         classes: Class names by label.
         fingerprint: SHA-256 over ids, labels, splits and files.
+        cached_bytes: Memory of the decoded images that are kept.
     """
 
     classes: tuple[str, ...]
@@ -50,6 +52,14 @@ class ImageData:
     _fetcher: Fetcher = field(repr=False)
     _normalizer: Normalizer = field(repr=False)
     _batch_size: int = 64
+    _balanced: bool = False
+    _weights: FloatArray | None = field(default=None, repr=False)  # of all examples; only those of train are used
+    cached_bytes: int = 0
+
+    @property
+    def weighted(self) -> bool:
+        """Whether training examples count differently in the task loss."""
+        return self._weights is not None
 
     def has(self, split: str) -> bool:
         """Whether there is such a split."""
@@ -91,10 +101,13 @@ class ImageData:
         size: int = 1,
         start_step: int = 0,
         device: torch.device | str = "cpu",
+        augmented: bool = True,
+        views: int = 0,
     ) -> Iterator[Batch]:
         """This rank's augmented micro-batches of an epoch, step after step.
 
-        The order of examples is a function of (seed, epoch), their augmentation one of (seed, epoch, id).
+        The order of examples is a function of (seed, epoch), their augmentation one of (seed, epoch, id, how often the example was shown
+        before in the epoch). Where examples count differently, the batches carry their weights.
 
         Args:
             epoch: 0-based epoch.
@@ -105,24 +118,28 @@ class ImageData:
             size: Number of ranks.
             start_step: Steps to leave out, unread.
             device: Where the batches go.
+            augmented: Whether images are augmented, or shown as in evaluation.
+            views: How many further augmented views of each batch.
 
         Raises:
             ConfigError: Ranks times micro-batches do not divide the batch.
             DataError: An image cannot be read; the message names it.
         """
+        shown = self._shown(seed, epoch, batch_size)
+        parts = order.train_parts(shown, batch_size=batch_size, accumulate=accumulate, rank=rank, size=size, start_step=start_step)
+        if augmented:
+            requests = [Request(part.rows, seed, epoch, part.repeats, view) for part in parts for view in range(views + 1)]
+        else:
+            requests = [Request(part.rows) for part in parts]
+        return self._serve(requests, torch.device(device), self._weights, views)
+
+    def _shown(self, seed: int, epoch: int, batch_size: int) -> order.Shown:
+        """The training examples of an epoch in order."""
         rows = self._rows_of("train")
-        parts = order.train_rows(
-            rows,
-            self._keys[rows],
-            seed=seed,
-            epoch=epoch,
-            batch_size=batch_size,
-            accumulate=accumulate,
-            rank=rank,
-            size=size,
-            start_step=start_step,
-        )
-        return self._serve([Request(part, seed, epoch) for part in parts], torch.device(device))
+        if not self._balanced:
+            return order.uniform_order(rows, self._keys[rows], seed=seed, epoch=epoch)
+        length = self.steps_per_epoch(batch_size) * self.effective_batch_size(batch_size)
+        return order.balanced_order(rows, self._keys[rows], self._labels[rows], seed=seed, epoch=epoch, length=length)
 
     def batches(
         self, split: str, *, batch_size: int | None = None, rank: int = 0, size: int = 1, device: torch.device | str = "cpu"
@@ -139,19 +156,50 @@ class ImageData:
         Raises:
             DataError: An image cannot be read; the message names it.
         """
-        rows = order.shard(self._rows_of(split), rank, size)
+        return self._un_augmented(order.shard(self._rows_of(split), rank, size), batch_size, device)
+
+    def sample(
+        self,
+        split: str,
+        most: int,
+        *,
+        seed: int,
+        batch_size: int | None = None,
+        rank: int = 0,
+        size: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[Batch]:
+        """As :meth:`batches`, of at most ``most`` examples: all, or those drawn by ``seed``, the same for any number of ranks."""
+        rows = self._rows_of(split)
+        drawn = np.sort(rows[permutation("sample", seed, 0, self._keys[rows])[:most]])
+        return self._un_augmented(order.shard(drawn, rank, size), batch_size, device)
+
+    def _un_augmented(self, rows: IntArray, batch_size: int | None, device: torch.device | str) -> Iterator[Batch]:
         return self._serve([Request(part) for part in order.batches_of(rows, batch_size or self._batch_size)], torch.device(device))
 
-    def _serve(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+    def restricted(self, classes: Tensor) -> ImageData:
+        """The training examples of these classes (n,) alone; labels and ids stay as they are."""
+        rows = self._rows_of("train")
+        return dataclasses.replace(self, _rows={"train": rows[np.isin(self._labels[rows], classes.cpu().numpy())]})
+
+    def _serve(self, requests: list[Request], device: torch.device, weights: FloatArray | None = None, views: int = 0) -> Iterator[Batch]:
+        """A batch for each request, or for each ``views + 1`` of them, which show the same examples."""
         on_gpu = device.type == "cuda"
-        for request, pixels in zip(requests, self._fetcher.fetch(requests, pin=on_gpu, ahead=on_gpu), strict=True):
+        pixels = self._fetcher.fetch(requests, pin=on_gpu, ahead=on_gpu)
+        for request in requests[:: views + 1]:
+            inputs, *further = (self._normalizer(next(pixels).to(device, non_blocking=True)) for _ in range(views + 1))
             labels, index = (torch.from_numpy(values) for values in (self._labels[request.rows], request.rows))
-            if on_gpu:
-                labels, index = labels.pin_memory(), index.pin_memory()
+            of_batch = None if weights is None else torch.from_numpy(weights[request.rows]).float()
+
+            def send(values: Tensor) -> Tensor:
+                return values.pin_memory().to(device, non_blocking=True) if on_gpu else values
+
             yield Batch(
-                inputs=self._normalizer(pixels.to(device, non_blocking=True)),
-                labels=labels.to(device, non_blocking=True),
-                index=index.to(device, non_blocking=True),
+                inputs=inputs,
+                labels=send(labels),
+                index=send(index),
+                weights=None if of_batch is None else send(of_batch),
+                views=tuple(further),
             )
 
     def _rows_of(self, split: str) -> IntArray:

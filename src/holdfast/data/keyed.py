@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["KeyArray", "example_keys", "permutation", "uniforms"]
+__all__ = ["KeyArray", "example_keys", "permutation", "repeat_keys", "uniforms"]
 
 KeyArray = npt.NDArray[np.uint64]
 
@@ -22,6 +22,12 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 def example_keys(ids: Iterable[str]) -> KeyArray:
     """A 64-bit key (N,) of each id, the same wherever the id occurs: adding a file changes no other key."""
     return np.array([_text_key(text) for text in ids], dtype=np.uint64)
+
+
+def repeat_keys(keys: KeyArray, repeats: npt.NDArray[np.int64]) -> KeyArray:
+    """Keys (B,) of examples that are shown again: as they are at the first time, and other ones at each repeat."""
+    again = _mix(keys + _mix(repeats.astype(np.uint64) * _GAMMA))
+    return np.where(repeats == 0, keys, again)
 
 
 def uniforms(stream: str, seed: int, epoch: int, keys: KeyArray, count: int) -> npt.NDArray[np.float64]:

@@ -72,6 +72,11 @@ class PixelCache:
         else:
             self._kept[image] = (kind, pixels)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the kept images."""
+        return sum(pixels.nbytes for _, pixels in self._kept.values())
+
     def pixels(self, image: str) -> Pixels:
         """The prepared pixels of a kept image."""
         return self._kept[image][1]

@@ -12,7 +12,7 @@ class DataOptions(Protocol):
 
     @property
     def data(self) -> str:
-        """Folder of images, or ``demo:NAME``."""
+        """Folder of images, table, ``torchvision:NAME``, ``hf:FOLDER`` or ``demo:NAME``."""
 
     @property
     def train_list(self) -> str | None:
@@ -23,8 +23,12 @@ class DataOptions(Protocol):
         """Training examples to keep of each class."""
 
     @property
+    def train_fraction(self) -> float | None:
+        """Share of the training split to use."""
+
+    @property
     def test_split(self) -> str | None:
-        """Split folder to test on."""
+        """Split to test on."""
 
     @property
     def val_fraction(self) -> float:
@@ -35,8 +39,28 @@ class DataOptions(Protocol):
         """``stratified`` or ``paper``."""
 
     @property
+    def folds(self) -> int | None:
+        """How many folds are cut."""
+
+    @property
+    def fold(self) -> int | None:
+        """Which of them is held out."""
+
+    @property
+    def group_by(self) -> str | None:
+        """Column or regular expression that gives the group of an example."""
+
+    @property
     def data_seed(self) -> int:
-        """Seed of splits and shots."""
+        """Seed of splits, fractions and shots."""
+
+    @property
+    def sampling(self) -> str:
+        """``uniform`` or ``balanced``."""
+
+    @property
+    def class_weights(self) -> str:
+        """``none`` or ``balanced``."""
 
     @property
     def skip_bad(self) -> bool:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
 
 from holdfast.data.keyed import KeyArray, permutation
 from holdfast.data.source import IntArray
 from holdfast.errors import ConfigError
 
-__all__ = ["batches_of", "effective_batch_size", "shard", "steps_per_epoch", "train_rows"]
+__all__ = ["Shown", "balanced_order", "batches_of", "effective_batch_size", "shard", "steps_per_epoch", "train_parts", "uniform_order"]
+
+
+class Shown(NamedTuple):
+    """Training examples in the order they are shown, and how often each was shown before in the same epoch; both (N,)."""
+
+    rows: IntArray
+    repeats: IntArray
+
+    def part(self, start: int, end: int) -> Shown:
+        """Those from ``start`` up to ``end``."""
+        return Shown(self.rows[start:end], self.repeats[start:end])
 
 
 def effective_batch_size(examples: int, batch_size: int) -> int:
@@ -21,18 +35,49 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return examples // effective_batch_size(examples, batch_size)
 
 
-def train_rows(
-    rows: IntArray, keys: KeyArray, *, seed: int, epoch: int, batch_size: int, accumulate: int, rank: int, size: int, start_step: int
-) -> Iterator[IntArray]:
-    """The micro-batches of a rank, step after step.
-
-    Rank r owns the contiguous slice ``[r * B / size, (r + 1) * B / size)`` of a global batch, cut into ``accumulate`` contiguous parts.
+def uniform_order(rows: IntArray, keys: KeyArray, *, seed: int, epoch: int) -> Shown:
+    """Every example once.
 
     Args:
         rows: The training examples (N,).
         keys: Their keys (N,).
         seed: Seed of the run.
         epoch: 0-based epoch.
+    """
+    return Shown(rows[permutation("order", seed, epoch, keys)], np.zeros_like(rows))
+
+
+def balanced_order(rows: IntArray, keys: KeyArray, labels: IntArray, *, seed: int, epoch: int, length: int) -> Shown:
+    """Every class equally often, the examples of each class equally often; neither differs by more than one, in any epoch or in all.
+
+    Each class goes round its examples in an order of its own, and goes on in the next epoch where it stopped. So a class that has fewer
+    examples than its share of an epoch repeats them, and one that has more shows them in turn over several epochs.
+
+    Args:
+        rows: The training examples (N,).
+        keys: Their keys (N,).
+        labels: Their classes (N,); a class without examples is left out.
+        seed: Seed of the run.
+        epoch: 0-based epoch.
+        length: How many examples an epoch shows: those of its whole batches.
+    """
+    order = permutation("balanced order", seed, 0, keys)
+    order = order[np.argsort(labels[order], kind="stable")]  # class after class, each in its own random order
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    turn, position = np.divmod(np.arange(epoch * length, (epoch + 1) * length), len(counts))
+    before = -(-(epoch * length - position) // len(counts))  # turns that the class had before this epoch
+    drawn = Shown(rows[order[starts[position] + turn % counts[position]]], (turn - before) // counts[position])
+    shuffle = permutation("order", seed, epoch, np.arange(length, dtype=np.uint64))
+    return Shown(drawn.rows[shuffle], drawn.repeats[shuffle])
+
+
+def train_parts(shown: Shown, *, batch_size: int, accumulate: int, rank: int, size: int, start_step: int) -> Iterator[Shown]:
+    """The micro-batches of a rank, step after step.
+
+    Rank r owns the contiguous slice ``[r * B / size, (r + 1) * B / size)`` of a global batch, cut into ``accumulate`` contiguous parts.
+
+    Args:
+        shown: An epoch's examples in order; those beyond the last whole batch are left out.
         batch_size: Examples per step over all ranks.
         accumulate: Micro-batches per step.
         rank: This rank.
@@ -42,19 +87,19 @@ def train_rows(
     Raises:
         ConfigError: Ranks times micro-batches do not divide the batch.
     """
-    batch = effective_batch_size(len(rows), batch_size)
+    examples = len(shown.rows)
+    batch = effective_batch_size(examples, batch_size)
     micro, rest = divmod(batch, size * accumulate)
     if rest or not micro:
-        few = f", and there are only {len(rows)} training images" if batch < batch_size else ""
+        few = f", and there are only {examples} training images" if batch < batch_size else ""
         raise ConfigError(
             f"--batch-size {batch_size}{few}: a batch of {batch} cannot be divided among {size} rank(s) x {accumulate} micro-batch(es); "
             f"choose a multiple of {size * accumulate}."
         )
-    order = rows[permutation("order", seed, epoch, keys)]
     starts = (
-        step * batch + (rank * accumulate + part) * micro for step in range(start_step, len(rows) // batch) for part in range(accumulate)
+        step * batch + (rank * accumulate + part) * micro for step in range(start_step, examples // batch) for part in range(accumulate)
     )
-    return (order[start : start + micro] for start in starts)
+    return (shown.part(start, start + micro) for start in starts)
 
 
 def shard(rows: IntArray, rank: int, size: int) -> IntArray:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from holdfast.data.augment import Augmentation
 from holdfast.data.decode import decode_rgb
-from holdfast.data.keyed import KeyArray
+from holdfast.data.keyed import KeyArray, repeat_keys
 from holdfast.data.source import ImageSource, IntArray, read_bytes
 from holdfast.data.views import Kind, Pixels, prepare, view_of
 from holdfast.errors import DataError
@@ -20,13 +20,23 @@ from holdfast.errors import DataError
 __all__ = ["Renderer", "Request"]
 
 
+_VIEW = 1 << 40
+"""More often than any example is shown in an epoch, so that views and repeats never meet."""
+
+
 @dataclass(frozen=True)
 class Request:
-    """Examples to render: augmented for an epoch, or as the eval view where ``epoch`` is None."""
+    """Examples to render: augmented for an epoch, or as the eval view where ``epoch`` is None.
+
+    ``repeats`` counts how often each was shown before in this epoch, so that it looks different each time; None where none was. ``view``
+    numbers further views of the same showing, which look different too.
+    """
 
     rows: IntArray
     seed: int = 0
     epoch: int | None = None
+    repeats: IntArray | None = None
+    view: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,10 @@ class Renderer:
             for image, row in zip(images, request.rows.tolist(), strict=True):
                 image[...] = view_of(self._prepared(row), self.kind(row), self.augmentation.size)
             return out
-        draws = self.augmentation.draws(request.seed, request.epoch, self.keys[request.rows])
+        keys = self.keys[request.rows]
+        keys = keys if request.repeats is None else repeat_keys(keys, request.repeats)
+        keys = repeat_keys(keys, np.full(len(keys), _VIEW * request.view))
+        draws = self.augmentation.draws(request.seed, request.epoch, keys)
         for image, row, numbers in zip(images, request.rows.tolist(), draws, strict=True):
             self.augmentation.apply(self._prepared(row), numbers, image)
         return out

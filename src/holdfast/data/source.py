@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from holdfast.errors import DataError
 
-__all__ = ["ImageSource", "IntArray", "Listing", "list_some", "read_bytes"]
+__all__ = ["AllTrained", "FloatArray", "ImageSource", "IntArray", "Listing", "list_some", "read_bytes"]
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,71 @@ class Listing:
     """All images of a dataset before any split is cut, in sorted order of their ids.
 
     Args:
-        ids: Id of each image; a POSIX path relative to the data root.
+        ids: Id of each image; a POSIX path relative to the data root, unless a table brings ids of its own.
         labels: Class (N,) of each image, a position in ``classes``.
         classes: Names of the classes, sorted; those that have no image too.
         given: The split each image stands in, or None where the dataset has no splits.
+        weights: Weight (N,) of each example in the task loss, above or equal to 0, or None where all count the same.
+        columns: Further columns of a table by name, one text an example; ``--group-by`` may name one. ``path`` is among them where a
+            table brings ids of its own.
     """
 
     ids: tuple[str, ...]
     labels: IntArray
     classes: tuple[str, ...]
     given: tuple[str, ...] | None
+    weights: FloatArray | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        ids: Sequence[str],
+        names: Sequence[str],
+        *,
+        classes: Iterable[str] = (),
+        given: Sequence[str] | None = None,
+        weights: FloatArray | None = None,
+        columns: Mapping[str, Sequence[str]] | None = None,
+    ) -> Listing:
+        """The listing of examples (N) in any order.
+
+        Args:
+            ids: As above, unsorted.
+            names: Name of the class of each example.
+            classes: Names of classes that may have no example.
+            given: As above, unsorted, and so are ``weights`` and ``columns``.
+            weights: As above.
+            columns: As above.
+        """
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        every_class = tuple(sorted({*classes, *names}))
+        label_of = {name: label for label, name in enumerate(every_class)}
+        unsorted = cls(
+            ids=tuple(ids),
+            labels=np.array([label_of[name] for name in names], dtype=np.int64),
+            classes=every_class,
+            given=None if given is None else tuple(given),
+            weights=weights,
+            columns={name: tuple(cells) for name, cells in (columns or {}).items()},
+        )
+        return unsorted.take(np.array(order, dtype=np.int64))
 
     @property
     def given_splits(self) -> tuple[str, ...]:
         """Names of the splits that hold images."""
         return tuple(sorted(set(self.given or ())))
+
+    def take(self, rows: IntArray) -> Listing:
+        """The listing of some of the images, in the order of ``rows``; the classes stay."""
+        return Listing(
+            ids=tuple(self.ids[row] for row in rows),
+            labels=self.labels[rows],
+            classes=self.classes,
+            given=None if self.given is None else tuple(self.given[row] for row in rows),
+            weights=None if self.weights is None else self.weights[rows],
+            columns={name: tuple(texts[row] for row in rows) for name, texts in self.columns.items()},
+        )
 
 
 class ImageSource(Protocol):
@@ -59,6 +110,38 @@ class ImageSource(Protocol):
 
     def size(self, image: str) -> int:
         """Bytes of that file; 0 where it cannot be told."""
+
+
+@dataclass(frozen=True)
+class AllTrained:
+    """A dataset of which all is trained on: where splits are given, the images of train, else every one."""
+
+    source: ImageSource
+
+    @property
+    def spec(self) -> str:
+        """The dataset as the user named it."""
+        return self.source.spec
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that ids are relative to, where there is one."""
+        return self.source.root
+
+    @property
+    def listing(self) -> Listing:
+        """What there is to train on."""
+        listing = self.source.listing
+        kept = [row for row in range(len(listing.ids)) if listing.given is None or listing.given[row] == "train"]
+        return Listing(tuple(listing.ids[row] for row in kept), listing.labels[kept], listing.classes, ("train",) * len(kept))
+
+    def open(self, image: str) -> BinaryIO:
+        """The file behind an id."""
+        return self.source.open(image)
+
+    def size(self, image: str) -> int:
+        """Bytes of that file; 0 where it cannot be told."""
+        return self.source.size(image)
 
 
 def read_bytes(source: ImageSource, image: str) -> bytes:

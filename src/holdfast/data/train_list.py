@@ -18,8 +18,8 @@ __all__ = ["read_train_list"]
 def read_train_list(file: str, spec: str, root: Path | None, listing: Listing) -> npt.NDArray[np.bool_]:
     """Which images of a dataset a list names.
 
-    One path a line, relative to the data root; blank lines, lines that start with ``#``, ``./``, backslashes and Windows line ends
-    are understood.
+    One path or id a line, paths relative to the data root; blank lines, lines that start with ``#``, ``./``, backslashes and Windows
+    line ends are understood.
 
     Args:
         file: The list; looked up in the working directory, then in the data root. An absolute path is taken as it is.
@@ -34,7 +34,8 @@ def read_train_list(file: str, spec: str, root: Path | None, listing: Listing) -
         DataError: The list is missing, is empty, or names images that the dataset or its train split lacks.
     """
     path = _locate(file, root)
-    rows = {image: row for row, image in enumerate(listing.ids)}
+    # A table with ids of its own keeps the paths beside them.
+    rows = {name: row for names in (listing.columns.get("path", ()), listing.ids) for row, name in enumerate(names)}
     named: dict[str, int | None] = {}
     for line in _lines(path, file, rows):
         named[line] = next((rows[spelled] for spelled in _spellings(line, root) if spelled in rows), None)
