@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
-
-
-def vision_transformer() -> nn.Module:
-    return VisionTransformer(image_size=32, patch_size=16, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64, num_classes=10)
 
 
 def linear_net(num_classes: int = 5) -> nn.Module:

@@ -5,13 +5,14 @@ import gc
 import weakref
 
 import pytest
+import timm
 import torch
 from tests.models import small_networks
 from tests.models.families import FAMILIES, ONE_OF_EACH_KIND, load_family
 from torch import Tensor, nn
 
 from holdfast.errors import ModelError
-from holdfast.models.classifier import Classifier, find_head, freeze_batchnorm
+from holdfast.models.classifier import Classifier, find_head, freeze_batchnorm, synchronize_batchnorm
 from holdfast.models.load import Pretrained, load_pretrained
 from holdfast.types import InputSpec
 
@@ -190,6 +191,7 @@ def test_find_head_suggests_a_layer_for_a_mistyped_name() -> None:
         find_head(net, "conv1")
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("family", [pytest.param(name, marks=() if name in ONE_OF_EACH_KIND else pytest.mark.slow) for name in FAMILIES])
 def test_compiled_in_place_gives_the_same_values_and_gradients(family: str) -> None:
     pretrained = load_family(family)
@@ -237,3 +239,14 @@ def test_freezing_a_copy_leaves_the_original_alone() -> None:
     freeze_batchnorm(copy.deepcopy(net))
     net.train()
     assert net[0].training
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "densenet121"])
+def test_synchronized_batchnorm_computes_the_same_network(name: str) -> None:
+    net = timm.create_model(name, num_classes=3).eval()
+    shared = copy.deepcopy(net)
+    synchronize_batchnorm(shared)
+    assert not any(type(layer) in (nn.BatchNorm2d, timm.layers.BatchNormAct2d) for layer in shared.modules())
+    assert shared.state_dict().keys() == net.state_dict().keys()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(shared(images), net(images))

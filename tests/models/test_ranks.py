@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,14 @@ import torch.multiprocessing
 from tests.models.families import FAMILIES, load_family
 from torch import Tensor, nn
 
+from holdfast.models.checkpointing import checkpoint_blocks
 from holdfast.models.classifier import Classifier, freeze_batchnorm
+from holdfast.models.memory_format import to_channels_last
 
 BATCH = 4
+
+MACHINE_OPTIONS = ("demo-glyphnet", "torchvision-densenet")
+"""Networks whose ranks keep maps channels last and compute blocks twice, which must make no difference."""
 
 
 class Loss(nn.Module):
@@ -32,6 +38,9 @@ def gradients(family: str, *, ranks: int, rank: int) -> list[Tensor]:
     classifier = Classifier(pretrained.net.double(), pretrained.head_name)
     classifier.reset_head(5, seed=0)
     freeze_batchnorm(classifier)
+    if ranks > 1 and family in MACHINE_OPTIONS:
+        to_channels_last(classifier.net)
+        checkpoint_blocks(classifier.net, classifier.head_name)
     loss = Loss(classifier)
     wrapped = nn.parallel.DistributedDataParallel(loss) if ranks > 1 else loss
     size = pretrained.input.size
@@ -45,6 +54,7 @@ def gradients(family: str, *, ranks: int, rank: int) -> list[Tensor]:
 
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
+    warnings.simplefilter("error")
     store = torch.distributed.FileStore(f"{folder}/store", 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     found = {family: gradients(family, ranks=2, rank=rank) for family in FAMILIES}

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from holdfast.errors import ModelError
+from holdfast.errors import ModelError, suggest
 from holdfast.models.head import find_head
 from holdfast.models.probe import at_rest, failed_forward, random_images
-from holdfast.types import InputSpec, Outputs
+from holdfast.types import HeadForm, InputSpec, Outputs
 
-__all__ = ["Classifier", "find_head", "freeze_batchnorm"]
+__all__ = ["Classifier", "find_head", "freeze_batchnorm", "synchronize_batchnorm"]
 
-HEAD_STD = 0.01
-"""Standard deviation of a fresh head's weights (methods.md, protocol of AdaRand)."""
+_USUAL_HEAD = HeadForm()
+
+
+class _EnoughError(Exception):
+    """Everything asked for is caught; ends a forward pass early."""
 
 
 class Classifier(nn.Module):
@@ -27,7 +33,7 @@ class Classifier(nn.Module):
     The features are caught by a forward pre-hook on the head. It is placed at construction: torch.compile ignores a hook that is added
     after the first compiled call. So build this first, replace the head, then compile it in place (``classifier.compile()``) and
     wrap *it*, not the bare network, in DistributedDataParallel, so that both outputs pass through DDP. Nothing of a forward pass stays
-    behind: the caught tensor leaves with the outputs.
+    behind: the caught tensors leave with the outputs. Further layers are caught after :meth:`capture`.
 
     Args:
         net: The bare network; its parameter names stay as they are.
@@ -41,7 +47,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.net = net
         self.head_name = find_head(net, head_name)
-        self._catching: list[list[Tensor]] = []  # the list of the forward pass that is under way, if any
+        self.layers: tuple[str, ...] = ("pooled",)
+        self._catching: list[dict[str, Tensor]] = []  # what the forward pass that is under way has caught, if there is one
+        self._stop_at: frozenset[str] = frozenset()
         self._hook = self.head.register_forward_pre_hook(self._catch)
 
     @property
@@ -57,28 +65,95 @@ class Classifier(nn.Module):
         return self.head.in_features
 
     def forward(self, inputs: Any) -> Outputs:
-        """Logits (B, K), and under ``"pooled"`` the features (B, D) that enter the head.
+        """Logits (B, K), under ``"pooled"`` the features (B, D) that enter the head, and the outputs of captured layers by name.
 
         Raises:
             ModelError: The head took no part, or its input is no feature vector.
         """
-        caught: list[Tensor] = []
+        caught: dict[str, Tensor] = {}
         self._catching[:] = [caught]
         logits = self.net(inputs)
         self._catching.clear()
-        if not caught:
+        return Outputs(logits, self._checked(caught, self.layers))
+
+    def features(self, inputs: Any, layers: Collection[str] = ("pooled",)) -> dict[str, Tensor]:
+        """Captured layers of a batch; the forward pass ends where the last of ``layers`` is known, which saves the rest of it."""
+        caught: dict[str, Tensor] = {}
+        self._catching[:] = [caught]
+        self._stop_at = frozenset(layers)
+        try:
+            self.net(inputs)
+        except _EnoughError:
+            pass
+        finally:
+            self._stop_at = frozenset()
+            self._catching.clear()
+        return self._checked(caught, layers)
+
+    def substituted(self, inputs: Any, tensors: Mapping[str, Tensor]) -> Outputs:
+        """As calling this, with other values for parameters and buffers, by their names in the bare network.
+
+        Buffers that the pass changes, such as BatchNorm statistics, are changed in ``tensors``.
+        """
+        caught: dict[str, Tensor] = {}
+        self._catching[:] = [caught]
+        try:
+            logits = torch.func.functional_call(self.net, dict(tensors), (inputs,))
+        finally:
+            self._catching.clear()
+        return Outputs(logits, self._checked(caught, self.layers))
+
+    def capture(self, layers: Iterable[str]) -> None:
+        """Catch the outputs of further layers from now on.
+
+        Args:
+            layers: Qualified names in the bare network; those caught already are left as they are.
+
+        Raises:
+            ModelError: There is no such layer, or the network is compiled already.
+        """
+        if self._compiled_call_impl is not None:
+            raise ModelError("capture: the network is compiled already; name the layers before classifier.compile()")
+        modules = dict(self.net.named_modules())
+        for layer in layers:
+            if layer in self.layers:
+                continue
+            if layer not in modules:
+                raise ModelError(f"the network has no layer {layer!r}. {suggest(layer, [name for name in modules if name])}")
+            modules[layer].register_forward_hook(functools.partial(self._catch_output, layer))
+            self.layers = (*self.layers, layer)
+
+    def _checked(self, caught: dict[str, Tensor], layers: Collection[str]) -> dict[str, Tensor]:
+        if "pooled" in layers and "pooled" not in caught:
             raise ModelError(f"--head {self.head_name!r}: this layer takes no part in the forward pass; name the final Linear layer")
-        pooled = caught.pop()
-        if pooled.ndim != 2:
+        for layer in layers:
+            if layer not in caught:
+                raise ModelError(f"the layer {layer!r} takes no part in the forward pass, so it has no output; name another")
+        pooled = caught.get("pooled")
+        if pooled is not None and pooled.ndim != 2:
             raise ModelError(
                 f"the head {self.head_name!r} receives features of shape {tuple(pooled.shape)}, expected (B, D): pool them to one vector "
                 "for each image before the head, or name another layer with --head"
             )
-        return Outputs(logits, {"pooled": pooled})
+        return caught
 
     def _catch(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if self._catching:
-            self._catching[-1].append(inputs[0])
+        self._keep("pooled", inputs[0])
+
+    def _catch_output(self, layer: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise ModelError(f"the layer {layer!r} returns a {type(output).__name__}, not a tensor, so it cannot be captured; name another")
+        if self._catching and layer in self._catching[-1]:
+            raise ModelError(f"the layer {layer!r} runs more than once in a forward pass, so it has no one output; name another")
+        self._keep(layer, output)
+
+    def _keep(self, layer: str, value: Tensor) -> None:
+        if not self._catching:
+            return
+        caught = self._catching[-1]
+        caught[layer] = value
+        if self._stop_at and self._stop_at <= caught.keys():
+            raise _EnoughError
 
     def verify(self, inputs: InputSpec | Tensor) -> None:
         """Check that ``head(pooled)`` gives the logits, in eval mode on two random images or on a batch of yours.
@@ -107,8 +182,40 @@ class Classifier(nn.Module):
         ):
             raise ModelError(
                 f"the logits of the network are not the output of {self.head_name!r}, which was taken for its head; "
-                "name the final Linear layer with --head, or choose a network in which nothing follows it"
+                "name the final Linear layer with --head, or end the network with one"
             )
+
+    def verify_layers(self, inputs: InputSpec | Tensor) -> None:
+        """Check that each captured layer returns one tensor a pass, and that the network leaves this as it is.
+
+        A layer that another network is to be compared with must not be changed after it is caught: a pass that ends there would miss it.
+
+        Args:
+            inputs: As for :meth:`verify`.
+
+        Raises:
+            ModelError: Names the first layer at fault.
+        """
+        if self.layers == ("pooled",):
+            return
+        versions: dict[str, int] = {}
+        hooks = [
+            self.net.get_submodule(layer).register_forward_hook(functools.partial(_note_version, versions, layer))
+            for layer in self.layers
+            if layer != "pooled"
+        ]
+        try:
+            with at_rest(self):
+                outputs = self._run(inputs if isinstance(inputs, Tensor) else random_images(self.net, inputs.size))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for layer, version in versions.items():
+            if outputs.features[layer]._version != version:
+                raise ModelError(
+                    f"the network changes the output of the layer {layer!r} in place after it has returned; name the layer that does, "
+                    "such as the activation that follows it"
+                )
 
     def _run(self, images: Tensor) -> Outputs:
         try:
@@ -125,12 +232,13 @@ class Classifier(nn.Module):
         """
         super().compile(*args, **{"dynamic": False} | options)
 
-    def reset_head(self, num_classes: int, seed: int) -> None:
+    def reset_head(self, num_classes: int, seed: int, form: HeadForm = _USUAL_HEAD) -> None:
         """Replace the head by a fresh one: W ~ N(0, 0.01²), b = 0, drawn from a stream of its own.
 
         Args:
             num_classes: K.
             seed: Seed of the weights; the same values on every device.
+            form: Another distribution, or no bias.
 
         Raises:
             ModelError: The network is compiled already, so the new head's features would not be seen.
@@ -138,11 +246,13 @@ class Classifier(nn.Module):
         if self._compiled_call_impl is not None:
             raise ModelError("reset_head: the network is compiled already; replace the head before classifier.compile()")
         old = self.head
-        new = nn.utils.skip_init(nn.Linear, old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
-        weight = HEAD_STD * torch.randn(num_classes, old.in_features, generator=torch.Generator().manual_seed(seed))
+        new = nn.utils.skip_init(nn.Linear, old.in_features, num_classes, bias=form.bias, device=old.weight.device, dtype=old.weight.dtype)
+        std = math.sqrt(2 / old.in_features) if form.std is None else form.std
+        weight = std * torch.randn(num_classes, old.in_features, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             new.weight.copy_(weight)
-            new.bias.zero_()
+            if form.bias:
+                new.bias.zero_()
         new.train(old.training)
         self._hook.remove()
         self.net.set_submodule(self.head_name, new)
@@ -156,6 +266,10 @@ class Classifier(nn.Module):
         """All other parameters, by their names in the bare network."""
         head = {id(parameter) for parameter in self.head.parameters()}
         return ((name, parameter) for name, parameter in self.net.named_parameters() if id(parameter) not in head)
+
+
+def _note_version(versions: dict[str, int], layer: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    versions[layer] = output._version
 
 
 def freeze_batchnorm(module: nn.Module) -> int:
@@ -172,6 +286,12 @@ def freeze_batchnorm(module: nn.Module) -> int:
         layer.train = types.MethodType(_stay_in_eval, layer)  # type: ignore[method-assign]
         layer.eval()
     return len(layers)
+
+
+def synchronize_batchnorm(net: nn.Module) -> None:
+    """Let BatchNorm layers share the statistics of a batch over all ranks; those of timm keep the activation they contain."""
+    for name, child in net.named_children():
+        setattr(net, name, convert_sync_batchnorm(child))
 
 
 def _stay_in_eval(layer: nn.Module, mode: bool = True) -> nn.Module:

@@ -37,7 +37,7 @@ def find_head(net: nn.Module, name: str | None = None, *, label: str = "the netw
     if not linears:
         raise ModelError(
             f"{label} ({type(net).__name__}) has no Linear layer, so it has no head that can be replaced; "
-            "choose a network that ends in pooling and one Linear layer, or add them in a 'python:' function"
+            "choose a network that ends in pooling and one Linear layer, or add them to yours"
         )
     return next(reversed(linears))
 
@@ -66,7 +66,7 @@ def _of_timm(net: Any, linears: dict[str, nn.Linear], label: str) -> str:
     if not names:
         raise ModelError(
             f"the head of {label} ({type(net).__name__}) is {_in_words(classifier)}, not a Linear layer; "
-            "build it with a classifier (num_classes above 0), or name a Linear layer with --head"
+            "build it with a Linear classifier (num_classes above 0), or name a Linear layer as head"
         )
     return names[-1]
 

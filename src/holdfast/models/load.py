@@ -12,6 +12,7 @@ from torch import nn
 
 from holdfast.models.head import find_head
 from holdfast.models.head_dropout import set_head_dropout
+from holdfast.models.linear_head import with_linear_head
 from holdfast.models.matching import load_tensors
 from holdfast.models.recipes import open_recipe
 from holdfast.models.weights import WeightsFile, read_weights
@@ -74,17 +75,19 @@ def load_pretrained(
     tensors = None if file is None else read_weights(file)
     notes = []
     with _own_randomness(seed):
-        net = recipe.build()
+        built = recipe.build()
+        expected = recipe.input_spec(built)
+        headed = with_linear_head(built, recipe.adapt, expected.size, label=f"--model {spec}")
+        net = headed.net
         head_name = find_head(net, head, label=f"--model {spec}")
-        source_head = not random
+        source_head = not random and not headed.fresh
         if file is not None and tensors is not None:
-            loaded = load_tensors(net, head_name, tensors, recipe.adapt, label=file.label, model=spec)
+            loaded = load_tensors(net, head_name, tensors, headed.adapt, label=file.label, model=spec)
             source_head = loaded.source_head
             notes += [] if source_head else [f"{file.label} brings no head {head_name!r}"]
             notes += [f"{file.label} was converted to the form of {spec}"] if loaded.converted else []
     notes += [f"--weights random: {spec} starts from nothing, drawn with seed {seed}"] if random else []
-    expected = recipe.input_spec(net)
-    notes += recipe.notes + set_head_dropout(net, head_name, head_dropout, expected.size)
+    notes += recipe.notes + headed.notes + set_head_dropout(net, head_name, head_dropout, expected.size)
     return Pretrained(net, head_name, expected, _origin(spec, weights, file), source_head, notes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class FrozenReference(nn.Module):
     def __init__(self, net: nn.Module, head_name: str | None = None, *, source_head: bool = True) -> None:
         super().__init__()
         self._classifier = Classifier(net, head_name)
-        self.source_head = source_head
+        self.has_source_head = source_head
         self.requires_grad_(False)
         self.eval()
 
@@ -55,9 +55,27 @@ class FrozenReference(nn.Module):
         outputs: Outputs = self._classifier(inputs)
         return outputs
 
-    def features(self, inputs: Any) -> Mapping[str, Tensor]:
-        """Captured features of a batch by layer name: ``"pooled"`` (B, D)."""
-        return self(inputs).features
+    @torch.no_grad()
+    def features(self, inputs: Any, layers: Sequence[str] = ("pooled",)) -> Mapping[str, Tensor]:
+        """Features of a batch by layer name, ``"pooled"`` (B, D) among them; the forward pass ends at the last of ``layers``."""
+        return self._classifier.features(inputs, layers)
+
+    def capture(self, layers: Iterable[str]) -> None:
+        """Make further layers known to :meth:`features`, by their names in the bare network."""
+        self._classifier.capture(layers)
+
+    def source_head(self) -> nn.Linear:
+        """The head that came with the pretrained weights, from D features to K_s classes.
+
+        Raises:
+            ModelError: They came without one.
+        """
+        if not self.has_source_head:
+            raise ModelError(
+                f"the pretrained weights bring no head ({self._classifier.head_name!r}), so there are no source logits; "
+                "use weights with a classifier, or a method that needs none"
+            )
+        return self._classifier.head
 
     def logits(self, inputs: Any) -> Tensor:
         """Source logits (B, K_s).
@@ -65,19 +83,23 @@ class FrozenReference(nn.Module):
         Raises:
             ModelError: The pretrained weights came without a head.
         """
-        if not self.source_head:
-            raise ModelError(
-                f"the pretrained weights bring no head ({self._classifier.head_name!r}), so there are no source logits; "
-                "use weights with a classifier, or a method that needs none"
-            )
+        self.source_head()
         return self(inputs).logits
+
+    def trainable_copy(self) -> Classifier:
+        """The pretrained network once more, as one that can be trained."""
+        return copy.deepcopy(self._classifier).requires_grad_(True)
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
         """Parameters and saved buffers by their names in the bare network; no copies."""
-        tensors = self._classifier.net.state_dict()
-        fresh = () if self.source_head else {name for name, _ in self._classifier.head_parameters()}
-        return {name: tensor for name, tensor in tensors.items() if name not in fresh}
+        return self._classifier.net.state_dict() if self.has_source_head else self.backbone
+
+    @property
+    def backbone(self) -> Mapping[str, Tensor]:
+        """``weights`` without the head."""
+        head = {name for name, _ in self._classifier.head_parameters()}
+        return {name: tensor for name, tensor in self._classifier.net.state_dict().items() if name not in head}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -50,8 +50,20 @@ class TimmRecipe:
         self.notes: list[str] = []
 
     def build(self) -> nn.Module:
-        """A fresh network with the source's classes, or one output where the source has no head."""
-        return self._create(num_classes=None if self._source is None or self._source.num_classes else 1)
+        """A fresh network with the source's classes, or one output where the source has no head.
+
+        Raises:
+            ModelError: It cannot be built for the image size, or has two heads.
+        """
+        net = self._create(num_classes=None if self._source is None or self._source.num_classes else 1)
+        if isinstance(net.get_classifier(), (tuple, list)):  # type: ignore[operator]  # timm gives every network this method
+            single = self._name.partition(".")[0].replace("_distilled", "")
+            other = f"timm:{single}" if single != self._name.partition(".")[0] and timm.is_model(single) else "timm:vit_tiny_patch16_224"
+            raise ModelError(
+                f"--model timm:{self._name}: a network with a second head for distillation, and holdfast trains one; "
+                f"choose one without, such as {other}"
+            )
+        return net
 
     def _create(self, **options: Any) -> nn.Module:
         options = {name: value for name, value in options.items() if value is not None}

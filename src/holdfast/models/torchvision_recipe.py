@@ -10,6 +10,7 @@ from typing import Any
 
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import SqueezeNet
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from holdfast.errors import ConfigError, ModelError
@@ -20,6 +21,9 @@ from holdfast.types import InputSpec
 __all__ = ["TorchvisionRecipe"]
 
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+
+SQUEEZED = 512
+"""Channels of SqueezeNet's last map."""
 
 
 class TorchvisionRecipe:
@@ -55,9 +59,13 @@ class TorchvisionRecipe:
         if self._name in WITH_AUXILIARY_HEADS:  # as torchvision builds them around its weights
             options = {"aux_logits": False, "transform_input": True, "init_weights": True}
         try:
-            return torchvision.models.get_model(self._name, **options)
+            net: nn.Module = torchvision.models.get_model(self._name, **options)
         except AssertionError as error:
             raise ModelError(f"--image-size {self._size}: torchvision:{self._name} cannot be built for this size ({error})") from error
+        if isinstance(net, SqueezeNet):
+            net.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(SQUEEZED, 1))
+            self.notes.append(f"torchvision:{self._name}: its convolutional head gave way to pooling and a fresh Linear layer")
+        return net
 
     def input_spec(self, net: nn.Module) -> InputSpec:
         """Size and statistics that the weights state."""
@@ -69,11 +77,13 @@ class TorchvisionRecipe:
         return WeightsFile(from_url(self._weights.url, model=model), f"the pretrained file of {model}", hub=self._weights.url)
 
     def adapt(self, net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """Position embeddings resampled to the image size; older names of DenseNet; auxiliary heads left out."""
+        """Position embeddings resampled to the image size; older names of DenseNet; heads that are not built left out."""
         if isinstance(net, VisionTransformer):
             return _resampled(net, tensors)
         if self._name in WITH_AUXILIARY_HEADS:
             return {name: value for name, value in tensors.items() if not name.lower().startswith("aux")}
+        if isinstance(net, SqueezeNet):
+            return {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
         if self._name.startswith("densenet"):
             return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): value for name, value in tensors.items()}
         return None
