@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.api import fit, load
+    from holdfast.api import fit, load, plan
     from holdfast.attach import attach
     from holdfast.catalog import register
     from holdfast.run import Run
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Needs", "Regularizer", "Run", "Scope", "TaskLoss", "__version__", "attach", "fit", "load", "register"]
+__all__ = ["Needs", "Regularizer", "Run", "Scope", "TaskLoss", "__version__", "attach", "fit", "load", "plan", "register"]
 
 _HOME = {
     "Run": "holdfast.run",
     "fit": "holdfast.api",
     "load": "holdfast.api",
+    "plan": "holdfast.api",
     "attach": "holdfast.attach",
     "register": "holdfast.catalog",
     "Needs": "holdfast.terms",

@@ -1,4 +1,4 @@
-"""The verbs as functions: ``holdfast.fit`` and ``holdfast.load``."""
+"""The verbs as functions: ``holdfast.fit``, ``holdfast.plan`` and ``holdfast.load``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.config.layers import keywords
+from holdfast.config.layers import Layer, keywords
 from holdfast.config.load import machine_options, resolve
 from holdfast.config.yaml_file import yaml_layer
 from holdfast.training.events import Listener, ignore
 
 if TYPE_CHECKING:
+    from holdfast.config.schema import FitConfig
+    from holdfast.planning import Plan
     from holdfast.run import Run
 
-__all__ = ["fit", "load"]
+__all__ = ["fit", "load", "plan"]
 
 Methods = str | Mapping[str, Any] | Sequence["str | Mapping[str, Any]"]
 
@@ -39,7 +41,8 @@ def fit(
         out: The run directory to write.
         config: YAML file with options; keywords win over it.
         resume: Run directory to go on with, instead of all else; only options of the machine can be given beside it.
-        listener: Called with the events of training (``holdfast.training.events``).
+        listener: Called with each event of training, such as ``EpochDone`` (``holdfast.training.events``), on rank 0. It may look and
+            note, and raise to end the run; the network is out of its reach. ``events.together`` makes one of several.
         options: Any option of ``holdfast fit --help``, with underscores: ``epochs=10``, ``val_fraction=0.2``.
 
     Returns:
@@ -51,17 +54,58 @@ def fit(
         ModelError: The network cannot be built.
         RunError: The run directory cannot be written.
     """
-    named = {"data": data, "model": model, "method": method, "out": out}
-    layer = keywords({**{key: value for key, value in named.items() if value is not None}, **options})
+    layer = _layer({"data": data, "model": model, "method": method, "out": out}, options)
     if resume is not None:
         overrides = machine_options(layer)
         from holdfast.build import resume as resume_run
 
         return resume_run(str(resume), overrides=overrides, listener=listener)
-    resolved = resolve([yaml_layer(str(config)), layer] if config is not None else [layer])
+    resolved = _resolved(config, layer)
     from holdfast.build import fit_config
 
     return fit_config(resolved, listener=listener)
+
+
+def plan(
+    data: str | Path | None = None,
+    *,
+    model: str | None = None,
+    method: Methods | None = None,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    **options: Any,
+) -> Plan:
+    """What :func:`fit` with the same arguments would do and take; the same as ``holdfast fit --dry-run``.
+
+    Data and network are loaded, and a few steps of the real objective are made and timed. Nothing is written, and random states are put
+    back. Times and memory are estimates for this machine as it is now.
+
+    Args:
+        data: Folder of images, or ``demo:NAME``.
+        model: Spec of the network.
+        method: As for :func:`fit`.
+        out: The run directory that would be written.
+        config: YAML file with options; keywords win over it.
+        options: Any option of ``holdfast fit --help``, with underscores.
+
+    Returns:
+        The plan: ``plan.total_steps``, ``plan.time.total``, ``plan.memory.peak``, ``plan.disk.finished``.
+
+    Raises:
+        HoldfastError: :func:`fit` would raise it too.
+    """
+    resolved = _resolved(config, _layer({"data": data, "model": model, "method": method, "out": out}, options))
+    from holdfast.build import plan_config
+
+    return plan_config(resolved)
+
+
+def _layer(named: Mapping[str, Any], options: Mapping[str, Any]) -> Layer:
+    return keywords({**{key: value for key, value in named.items() if value is not None}, **options})
+
+
+def _resolved(config: str | Path | None, layer: Layer) -> FitConfig:
+    return resolve([yaml_layer(str(config)), layer] if config is not None else [layer])
 
 
 def load(path: str | Path) -> Run:

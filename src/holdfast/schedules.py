@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
-__all__ = ["cosine_factor", "multistep_factor"]
+__all__ = ["cosine_factor", "multistep_factor", "warmup_factor"]
 
 
 def multistep_factor(epoch: int, milestones: Sequence[int], gamma: float = 0.1) -> float:
@@ -43,3 +44,26 @@ def cosine_factor(step: int, total_steps: int, warmup_steps: int = 0) -> float:
         return step / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return math.cos(7 * math.pi / 16 * progress)
+
+
+def warmup_factor(step: int, warmup_steps: int, shape: Literal["linear", "cosine", "constant"] = "linear", start: float = 0.0) -> float:
+    """Factor that rises from ``start`` to 1 over the warm-up, and 1 after it.
+
+    With ``p = step / warmup_steps``: ``linear`` is ``start + (1 - start)·p``, ``cosine`` is ``start + (1 - start)·(1 - cos(π·p))/2``,
+    ``constant`` stays at ``start`` until the end of the warm-up.
+
+    Args:
+        step: 0-based step.
+        warmup_steps: Steps of warm-up, 0 for none.
+        shape: How it rises.
+        start: Factor of the first step.
+
+    Example:
+        >>> [warmup_factor(step, 4, start=0.5) for step in (0, 2, 4, 9)]
+        [0.5, 0.75, 1.0, 1.0]
+    """
+    if step >= warmup_steps:
+        return 1.0
+    progress = step / warmup_steps
+    risen = {"linear": progress, "cosine": (1 - math.cos(math.pi * progress)) / 2, "constant": 0.0}[shape]
+    return start + (1 - start) * risen

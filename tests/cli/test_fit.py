@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
+from tests.cli.conftest import RESULT
 
 from holdfast.run import Run
 
@@ -84,6 +85,31 @@ def test_the_summary_says_result_selection_cost_and_what_to_type_next(holdfast, 
     assert "Weights of epoch 12, selected by val-accuracy.\n" in out
     assert "Cost: 3 min 12 s on cpu, 110 ms a step, 580 images a second, peak memory 812 MiB.\n" in out
     assert out.endswith("Next: holdfast predict run image.jpg\n")
+
+
+def test_the_summary_says_what_a_choice_by_test_is_worth(holdfast, called, monkeypatch):
+    by_test = {"by": "best-by-test", "epoch": 7, "step": 90, "weights": "raw", "val": None, "test": {**RESULT["test"], "accuracy": 0.79}}
+    assert "optimistic" not in holdfast(*FIT, "--quiet").out
+    monkeypatch.setitem(RESULT, "selections", [*RESULT["selections"], by_test])
+    out = holdfast(*FIT[:-1], "other", "--quiet").out
+    assert "The test split was open during training: its best epoch, 7, reached 79.0 % (70.2 to 81.8), an optimistic number.\n" in out
+
+
+def test_the_summary_compares_the_average_with_the_trained_weights(holdfast, called, monkeypatch):
+    first = RESULT["selections"][0]
+    raw = {**first, "epoch": 9, "val": RESULT["val"], "test": RESULT["test"]}
+    monkeypatch.setitem(RESULT, "selections", [{**first, "weights": "ema"}, {**raw, "by": "last"}, raw])
+    out = holdfast(*FIT, "--quiet").out
+    assert "Averaged weights of epoch 12, selected by val-accuracy.\n" in out
+    assert "For comparison, without averaging (epoch 9): val 80.0 % (70.6 to 87.0), test 76.5 % (70.2 to 81.8).\n" in out
+
+
+def test_the_summary_says_where_training_ended_and_what_fp16_skipped(holdfast, called, monkeypatch):
+    training = {"epochs": 17, "planned_epochs": 30, "stopped_early": True, "skipped_updates": 2}
+    monkeypatch.setitem(RESULT, "training", training)
+    out = holdfast(*FIT, "--quiet").out
+    assert "Stopped early, after epoch 17 of 30: val-accuracy had not become better since epoch 12.\n" in out
+    assert f"2 of {RESULT['cost']['steps']} updates were skipped while fp16 looked for its loss scale.\n" in out
 
 
 def test_the_next_command_can_be_pasted(holdfast, called):

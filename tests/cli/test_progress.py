@@ -10,7 +10,18 @@ from rich.console import Console
 from holdfast.cli import progress as module
 from holdfast.cli.progress import progress
 from holdfast.run import Run
-from holdfast.training.events import CheckpointSaved, EpochDone, Evaluating, Resumed, RunFinished, RunStarted, SetupStarted, StepDone
+from holdfast.training.events import (
+    CheckpointSaved,
+    EpochDone,
+    Evaluating,
+    Measured,
+    Resumed,
+    RunFinished,
+    RunStarted,
+    SetupStarted,
+    StepDone,
+    StoppedEarly,
+)
 
 START = RunStarted(
     run="runs/a",
@@ -83,6 +94,28 @@ def test_a_resumed_run_remembers_its_best_epoch(capsys, tmp_path):
     assert "val 75.0 % (best 80.0 % in epoch 2)" in second
 
 
+def test_what_is_tracked_is_a_line_of_its_own_in_a_log(capsys):
+    with progress() as listener:
+        listener(Measured("features", 2, 26, {"examples": 800, "feature_norm": 13.00512, "entropy": None}))
+    assert capsys.readouterr().err == "  features after epoch 2  examples 800  feature norm 13.01\n"
+
+
+def test_the_average_of_the_weights_has_a_best_epoch_of_its_own(capsys, tmp_path):
+    run = Run.create(tmp_path / "a", {})
+    run.append_history({**row(1, 0.7), "ema_val_accuracy": 0.9})
+    with progress() as listener:
+        listener(Resumed(str(run.path), 1, 13))
+        listener(EpochDone(2, 3, {**row(2, 0.8), "ema_val_accuracy": 0.75}))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "val 80.0 % (best 80.0 % in epoch 2)  averaged 75.0 % (best 90.0 % in epoch 1)  lr" in line
+
+
+def test_an_early_stop_says_why(capsys):
+    with progress() as listener:
+        listener(StoppedEarly(7, 30, "val-loss", 4))
+    assert capsys.readouterr().err == "stopped after epoch 7 of 30: val-loss has not become better since epoch 4\n"
+
+
 def test_quiet_shows_nothing(capsys):
     with progress(quiet=True) as listener:
         for event in (START, *steps(1), EpochDone(1, 3, row(1, 0.5))):
@@ -111,6 +144,19 @@ def test_on_a_terminal_the_bar_shows_epoch_loss_and_best(terminal):
     assert "epoch 2/3" in shown
     assert "loss 2.500" in shown
     assert "val 65.0 %, best 70.0 %" in shown
+
+
+def test_the_bar_shows_the_average_and_ends_full_at_an_early_stop(terminal):
+    text, clock = terminal
+    with progress() as listener:
+        for event in (START, *steps(1), EpochDone(1, 3, {**row(1, 0.7), "ema_val_accuracy": 0.72})):
+            clock[0] += 1
+            listener(event)
+        assert "val 70.0 %, best 70.0 %  averaged 72.0 %" in text.getvalue()
+        listener(StoppedEarly(1, 3, "val-accuracy", 1))
+        listener(RunFinished("runs/a", {}))
+    assert "stopped after epoch 1 of 3" in text.getvalue()
+    assert "100%" in text.getvalue()
 
 
 def test_the_bar_is_drawn_at_most_four_times_a_second(terminal):

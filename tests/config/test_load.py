@@ -62,6 +62,7 @@ def test_later_layers_win(layers, epochs):
         ("epochs", "7", 7),
         ("seed", "010", 10),
         ("milestones", "3, 9", [3, 9]),
+        ("freeze", "stem, blocks.[0-5]", ["stem", "blocks.[0-5]"]),
         ("skip_bad", "true", True),
         ("skip_bad", "Yes", True),
         ("flip", "no", False),
@@ -106,6 +107,7 @@ MISTAKES = [
     ("command line", {"lr": "abc"}, "--lr: expected a number, got 'abc'."),
     ("YAML", {"lr": "abc"}, "run.yaml: lr: expected a number, got 'abc'."),
     ("Python", {"lr": "abc"}, "fit(lr=...): expected a number, got 'abc'."),
+    ("command line", {"lr": "none"}, "--lr: expected a number, got 'none'."),
     ("YAML", {"lr": None}, "run.yaml: lr: expected a number, got nothing."),
     ("YAML", {"lr": True}, "run.yaml: lr: expected a number, got True."),
     ("YAML", {"lr": [0.1]}, "run.yaml: lr: expected a number, got [0.1]."),
@@ -142,6 +144,14 @@ MISTAKES = [
     ("command line", {"schedule": "step", "milestones": "9,30"}, "epoch 30 is never reached with --epochs 30"),
     ("command line", {"schedule": "step", "milestones": "18,9"}, "--milestones 18,9: expected increasing epochs"),
     ("command line", {"schedule": "step", "milestones": "9,9"}, "--milestones 9,9: expected increasing epochs"),
+    ("command line", {"warmup_steps": "5", "warmup_epochs": "1"}, "--warmup-steps 5 and --warmup-epochs 1: give one of them."),
+    ("YAML", {"warmup_epochs": 31}, "run.yaml: warmup_epochs 31: longer than the run, run.yaml: epochs 30; choose"),
+    ("command line", {"warmup": "cosine"}, "--warmup cosine: there is no warm-up; say how long it is with --warmup-steps or"),
+    ("command line", {"warmup_start": "0.1"}, "--warmup-start 0.1: there is no warm-up; say how long it is with --warmup-steps"),
+    ("command line", {"warmup": "constant", "warmup_epochs": "2"}, "--warmup constant: holds the rate at 0 during the warm-up; say"),
+    ("command line", {"head_lr": "0.1", "head_lr_factor": "10"}, "--head-lr 0.1 and --head-lr-factor 10: both set the head's rate"),
+    ("command line", {"select_weights": "ema"}, "--select-weights ema: there is no average; give its decay, such as --ema 0.999."),
+    ("Python", {"select": "last", "patience": 3}, "fit(patience=...) 3: needs a criterion, and fit(select=...) is last; write"),
     ("command line", {"preset": "paper", "epochs": "100"}, "milestones of preset 'paper' 60,120,160: epoch 160 is never reached"),
     (
         "command line",
@@ -151,6 +161,8 @@ MISTAKES = [
     ("command line", {"batch_size": "1", "accumulate": "4"}, "the nearest that is: 4."),
     ("command line", {"model": "resnet50"}, "--model 'resnet50': say where the network comes from, such as timm:resnet50"),
     ("command line", {"model": "tim:resnet50"}, "--model 'tim:resnet50': unknown kind of model 'tim'. Did you mean 'timm'?"),
+    ("command line", {"model": "hf:google/vit"}, "--model 'hf:google/vit': networks of transformers cannot be loaded in this version"),
+    ("command line", {"model": "open_clip:RN50"}, "--model 'open_clip:RN50': networks of open_clip cannot be loaded in this version"),
     ("command line", {"model": "timm:"}, "--model 'timm:': expected the form timm:resnet50."),
     ("command line", {"model": "python:mine"}, "--model 'python:mine': expected the form python:my_models:build."),
     ("command line", {"model": "demo:glyfnet"}, "--model 'demo:glyfnet': unknown model 'glyfnet'. Did you mean 'glyphnet'?"),
@@ -236,6 +248,7 @@ ROUND_TRIPS = [
     {"preset": "paper", "model": "timm:vit_base_patch16_224"},
     {"schedule": "step", "milestones": "9,18", "head_lr": "0.1", "shots": "3", "weights": "random", "lr": "3e-5"},
     {"skip_bad": "true", "flip": "false", "train_list": "liste ü.txt", "device": "cuda:1", "workers": "0", "checkpoint_minutes": "0"},
+    {"track": "features,test", "tracker": "csv"},
 ]
 
 
@@ -268,18 +281,28 @@ CHANGED = {
     "optimizer": "adamw", "schedule": "constant", "select": "last", "precision": "bf16", "device": "cpu", "cache": "off",
     "store_reference": "always", "weights": "w.safetensors", "shots": "5", "image_size": "64", "head_dropout": "0.5", "head_lr": "0.2",
     "workers": "3", "threads": "2", "devices": "1", "nodes": "1", "flip": "false",
+    "warmup": "cosine", "ema": "0.9", "select_weights": "ema",
+    "train_fraction": "0.5", "sampling": "balanced", "class_weights": "balanced", "channels_last": "on",
+    "track": "test", "tracker": "csv",
 }  # fmt: skip
+
+
+BESIDE = {
+    "milestones": {"schedule": "step", "milestones": "9"},
+    "warmup": {"warmup_steps": "3"},
+    "warmup_start": {"warmup_steps": "3"},
+    "select_weights": {"ema": "0.9"},
+    "folds": {"folds": "3", "fold": "0"},
+    "fold": {"folds": "3", "fold": "0"},
+}
+"""What an option needs to be allowed at all, itself included."""
 
 
 @pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(FitConfig)])
 def test_the_hash_follows_exactly_the_options_that_change_numbers(key):
-    default = getattr(FitConfig(), key)
-    if key == "milestones":
-        first, second = (typed(schedule="step", milestones=text) for text in ("9", "10"))
-        assert config_hash(first, "d", "r") != config_hash(second, "d", "r")
-        return
+    default, beside = getattr(FitConfig(), key), BESIDE.get(key, {})
     value = CHANGED.get(key, str(not default).lower() if isinstance(default, bool) else "0.5" if isinstance(default, float) else "2")
-    assert (digest(**{key: value}) != digest()) is (key in RELEVANT_FIELDS and key != "plugin")
+    assert (digest(**{**beside, key: value}) != digest(**beside)) is (key in RELEVANT_FIELDS and key != "plugin")
 
 
 def test_the_hash_follows_options_of_the_method_and_both_fingerprints():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from tests.installed_packages import PULL as PLUGIN
 
 from holdfast import catalog
 from holdfast.config.layers import command_line, keywords
@@ -13,20 +14,6 @@ from holdfast.config.plugins import load_plugin
 from holdfast.errors import ConfigError
 
 NEEDED = {"data": "cars/", "model": "timm:resnet18", "out": "runs/a"}
-
-PLUGIN = """
-from holdfast.catalog import register
-
-
-@register("pull", summary="pulls", weight=0.25)
-class Pull:
-    def __init__(self, *, strength: float = 2.0) -> None:
-        self.strength = strength
-
-    def penalty(self, step):
-        return 0.0
-"""
-
 
 pytestmark = pytest.mark.usefixtures("own_catalog")
 

@@ -43,6 +43,11 @@ def test_the_paper_steps_leave_with_the_schedule():
     assert paper("timm:resnet50", schedule="cosine").milestones == []
 
 
+def test_the_paper_warm_up_gives_way_to_one_in_epochs():
+    config = paper("timm:vit_base_patch16_224", warmup_epochs=2)
+    assert (config.warmup_steps, config.warmup_epochs) == (0, 2.0)
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [

@@ -220,9 +220,51 @@ def test_truncation_drops_the_rows_beyond_the_step(run):
     assert run.history == [{"step": 1}]
 
 
-def test_truncating_no_history_writes_nothing(run):
+def test_truncating_what_is_not_there_writes_nothing(run):
     run.truncate_history(5)
-    assert not run.has("history.csv")
+    run.truncate_features(5)
+    run.truncate_metrics(5)
+    assert {path.name for path in run.path.iterdir()} == {"config.yaml"}
+
+
+def test_features_have_a_table_of_their_own(run):
+    assert run.features == []
+    for step in (0, 3, 6):
+        run.append_features({"epoch": step // 3, "step": step, "entropy": float(step)})
+    run.truncate_features(3)
+    assert run.features == [{"epoch": 0, "step": 0, "entropy": 0.0}, {"epoch": 1, "step": 3, "entropy": 3.0}]
+    run.truncate_features(-1)
+    assert run.features == run.history == []
+
+
+def test_metrics_grow_in_long_form(run):
+    assert run.metrics == []
+    run.append_metrics(50, 1, {"step/loss": 0.5, 'odd, "name"': 2})
+    run.append_metrics(60, 1, {"epoch/loss": float("inf")})
+    assert (run.path / "metrics.csv").read_text().startswith("step,epoch,name,value\n50,1,step/loss,0.5\n")
+    assert run.metrics == [
+        {"step": 50, "epoch": 1, "name": "step/loss", "value": 0.5},
+        {"step": 50, "epoch": 1, "name": 'odd, "name"', "value": 2},
+        {"step": 60, "epoch": 1, "name": "epoch/loss", "value": None},
+    ]
+
+
+@pytest.mark.parametrize(("step", "left"), [(60, 2), (59, 1), (0, 0)])
+def test_truncated_metrics_lose_what_is_beyond_and_a_half_written_line(run, step, left):
+    run.append_metrics(50, 1, {"a": 0.5})
+    run.append_metrics(60, 1, {"a": 0.25})
+    whole = run.metrics
+    with (run.path / "metrics.csv").open("a") as stream:
+        stream.write("60,1,b,0.1")
+    run.truncate_metrics(step)
+    run.append_metrics(70, 2, {"a": 0.125})
+    assert run.metrics == [*whole[:left], {"step": 70, "epoch": 2, "name": "a", "value": 0.125}]
+
+
+def test_a_full_disk_is_named_where_metrics_grow(run, monkeypatch):
+    monkeypatch.setattr(Path, "open", lambda *_, **__: full_disk())
+    with pytest.raises(RunError, match=r"no space left for '.*metrics\.csv'; nothing was lost"):
+        run.append_metrics(1, 1, {"a": 0.5})
 
 
 @pytest.mark.parametrize("tail", ["3", "3,9,0.", '3,9,"ab'])
@@ -378,6 +420,8 @@ def test_an_invalid_result_leaves_no_directory_behind(tmp_path):
 def write_everything(run: Run) -> None:
     run.write_splits({"classes": []})
     run.append_history({"step": 1})
+    run.append_features({"step": 1})
+    run.append_metrics(1, 1, {"a": 0.5})
     run.save_model({"w": torch.zeros(2)})
     run.save_predictions({"val": (np.zeros((1, 2)), [0], ["a"])})
     with run.writing("checkpoint/state.pt") as stream:
@@ -387,6 +431,8 @@ def write_everything(run: Run) -> None:
 WRITERS = {
     "splits.json": lambda run: run.write_splits({"classes": ["new"]}),
     "history.csv": lambda run: run.append_history({"step": 2}),
+    "features.csv": lambda run: run.append_features({"step": 2}),
+    "metrics.csv": lambda run: run.truncate_metrics(0),
     "model.safetensors": lambda run: run.save_model({"w": torch.ones(2)}),
     "predictions.npz": lambda run: run.save_predictions({"test": (np.ones((1, 2)), [1], ["b"])}),
     "checkpoint/state.pt": lambda run: save_state(run),

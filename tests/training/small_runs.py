@@ -36,7 +36,37 @@ METHODS: dict[str, Any] = {
     "adarand": "adarand",
     "l2-sp": "l2-sp",
     "adarand+l2-sp": "adarand+l2-sp",
+    "bss": "bss",
+    "delta": {"name": "delta", "layers": "0,4", "weight": 1e-4},
+    "delta-attention": {"name": "delta", "layers": "0,4", "attention": True, "attention_epochs": 1, "attention_batches": 2},
+    "stochnorm": "stochnorm",
+    "core-tuning": "core-tuning",
+    "co-tuning": {"name": "co-tuning", "weight": 0.2},
+    "co-tuning-direct": {"name": "co-tuning", "relationship": "direct", "weight": 0.2},
+    "dr-tune": {"name": "dr-tune", "queue_size": 20, "rotation_every": 2},
+    "bi-tuning": "bi-tuning",
+    "uot": "uot",
 }
+
+FURTHER_OPTIONS: dict[str, dict[str, Any]] = {"uot": {"source_data": "demo:digits"}}
+
+OF_THE_JOINT_BATCH = {"bss", "core-tuning", "bi-tuning"}
+"""Methods that see a micro-batch at a time, so that accumulation is not the whole batch to them."""
+
+LIVE_BATCHNORM = {"stochnorm"}
+"""Methods that cannot run with frozen BatchNorm, where ranks and micro-batches equal the whole batch."""
+
+
+def options_of(method: str) -> dict[str, Any]:
+    """The method and what it needs."""
+    return {"method": METHODS[method], **FURTHER_OPTIONS.get(method, {})}
+
+
+def options_on_glyphnet(method: str) -> dict[str, Any]:
+    """The same for a network that has other layers than the small one."""
+    options = options_of(method)
+    named = options["method"]
+    return {**options, "method": {key: value for key, value in named.items() if key != "layers"} if isinstance(named, dict) else named}
 
 
 def tiny_network() -> nn.Module:

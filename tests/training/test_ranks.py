@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.small_runs import METHODS, OPTIONS, assert_same_run, assert_same_tensors, history
+from tests.training.small_runs import LIVE_BATCHNORM, METHODS, OPTIONS, assert_same_run, assert_same_tensors, history, options_on_glyphnet
 from torch import Tensor
 
 import holdfast
@@ -24,10 +24,20 @@ pytestmark = pytest.mark.ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 
-CASES: dict[str, dict[str, Any]] = {name: {"method": method} for name, method in METHODS.items()}
+CASES: dict[str, dict[str, Any]] = {name: options_on_glyphnet(name) for name in METHODS if name not in LIVE_BATCHNORM}
 CASES |= {
     "adarand, accumulation": {"method": "adarand", "accumulate": 2},
+    "delta, accumulation": {**options_on_glyphnet("delta"), "accumulate": 2},
+    "delta-attention": {**options_on_glyphnet("delta-attention"), "lr": 0.02},
     "l2-sp, accumulation, adamw": {"method": "l2-sp", "accumulate": 2, "optimizer": "adamw", "lr": 1e-3},
+    "averaging, clipping, layer-wise rates, patience": {
+        **{"method": "adarand", "ema": 0.5, "clip_norm": 0.5, "layer_decay": 0.9, "freeze": ["stem.1"]},
+        **{"lr": 0.1, "epochs": 3, "patience": 1},
+    },
+    "adarand, balanced and weighted": {
+        **{"method": "adarand", "sampling": "balanced", "class_weights": "balanced"},
+        **{"split": "paper", "train_fraction": 0.7, "data_seed": 3},  # 3, 5 and 4 images of the classes
+    },
 }
 """By folder name; all with BatchNorm frozen, where the equality holds."""
 
@@ -49,7 +59,7 @@ from tests.training.test_ranks import CASES, SAME
 
 images, runs = map(Path, sys.argv[1:])
 rank = int(os.environ["RANK"])
-finish, update = build.finish, Trainer._update
+finish, update = build.finish, Trainer.update
 terms = {}
 
 
@@ -70,12 +80,12 @@ for name, options in CASES.items():
 
 errors = {}
 for name, every in (("stopped inside", 1), ("stopped at the end of the epoch", 50)):
-    FiniteWatch.EVERY, Trainer._update = every, update_and_be_stopped
+    FiniteWatch.EVERY, Trainer.update = every, update_and_be_stopped
     try:
         holdfast.fit(images, **SAME, method="adarand", out=runs / name)
     except Interrupted as error:
         errors[name] = str(error)
-    FiniteWatch.EVERY, Trainer._update = 50, update
+    FiniteWatch.EVERY, Trainer.update = 50, update
     holdfast.fit(resume=runs / name)
 try:
     holdfast.fit(images, **{**SAME, "lr": 3e38}, out=runs / "overflow")

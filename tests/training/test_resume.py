@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.training.small_runs import METHODS, OPTIONS, assert_same_run, assert_same_tensors
+from tests.training.small_runs import METHODS, OPTIONS, assert_same_run, assert_same_tensors, options_of
 
 import holdfast
 from holdfast.errors import CheckpointError, Interrupted
@@ -72,7 +72,7 @@ def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     def train(method: str) -> Run:
         if method not in runs:
             out = tmp_path_factory.mktemp("undisturbed") / "run"
-            runs[method] = holdfast.fit(images, **OPTIONS, method=METHODS[method], out=out)
+            runs[method] = holdfast.fit(images, **OPTIONS, **options_of(method), out=out)
         return runs[method]
 
     return train
@@ -81,7 +81,7 @@ def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 @pytest.mark.parametrize("method", METHODS)
 def test_two_crashes_inside_epochs_change_nothing(method: str, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path) -> None:
     with pytest.raises(Crash):
-        fit(method=METHODS[method], listener=at(StepDone, crash, number=2), checkpoint_minutes=0.0)
+        fit(**options_of(method), listener=at(StepDone, crash, number=2), checkpoint_minutes=0.0)
     with pytest.raises(Crash):
         holdfast.fit(resume=tmp_path / "run", listener=at(StepDone, crash, number=3))
     events: list[Event] = []
@@ -180,15 +180,52 @@ def test_a_crash_between_history_and_checkpoint_leaves_no_row_twice(fit: Fit, un
     [
         {"optimizer": "adamw", "accumulate": 2, "precision": "bf16"},
         {"model": "demo:glyphnet", "batchnorm": "frozen", "select": "val-loss", "schedule": "step", "milestones": [1]},
+        {
+            **{"optimizer": "adamw", "accumulate": 2, "precision": "bf16", "lr": 1e-3, "layer_decay": 0.8, "head_lr_factor": 10.0},
+            **{"ema": 0.9, "clip_norm": 0.5, "patience": 2, "warmup": "cosine", "warmup_epochs": 0.5, "freeze": ["0"]},
+        },
         pytest.param({"cache": "off", "workers": 1}, marks=pytest.mark.slow),
     ],
-    ids=["adamw, accumulation, bf16", "glyphnet, frozen, val-loss, step", "workers"],
+    ids=["adamw, accumulation, bf16", "glyphnet, frozen, val-loss, step", "adamw, averaging, freezing", "workers"],
 )
 def test_other_ways_of_training_resume_exactly_too(options: dict[str, Any], fit: Fit, tmp_path: Path) -> None:
     options = {"method": "adarand", "epochs": 3, **options}
     with pytest.raises(Crash):
         fit(**options, listener=at(StepDone, crash, number=5), checkpoint_minutes=0.0)
     assert_same_run(holdfast.fit(resume=tmp_path / "run"), fit("undisturbed", **options))
+
+
+@pytest.mark.parametrize("step", range(1, 10))
+def test_with_everything_switched_on_a_crash_after_any_step_changes_nothing(
+    step: int, everything: tuple[dict[str, Any], Run], fit: Fit, tmp_path: Path
+) -> None:
+    options, undisturbed = everything
+    with pytest.raises(Crash):
+        fit(**options, listener=at(StepDone, crash, number=step), checkpoint_minutes=0.0)
+    resumed = holdfast.fit(resume=tmp_path / "run")
+    assert_same_run(resumed, undisturbed)
+    states = [load_checkpoint(run) for run in (resumed, undisturbed)]
+    averages = [state["candidates"]["average"] for state in states if state is not None]
+    assert averages[0]["updates"] == averages[1]["updates"] == 9
+    assert_same_tensors(averages[0]["weights"], averages[1]["weights"])
+    assert_same_tensors(*(state["model"] for state in states if state is not None))
+
+
+@pytest.fixture(scope="module")
+def everything(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Run]:
+    """Options that use all there is, on BatchNorm, dropout and a method with a prior, and the run that nothing happens to.
+
+    It stops early: after three of six epochs, since the validation loss rises at this rate.
+    """
+    options = {
+        **{"method": "adarand+l2-sp", "epochs": 6, "precision": "bf16", "accumulate": 3, "lr": 3.0, "schedule": "constant"},
+        **{"layer_decay": 0.7, "head_lr_factor": 3.0, "warmup_steps": 2, "warmup": "constant", "warmup_start": 0.5},
+        **{"ema": 0.5, "clip_norm": 0.5, "patience": 2, "select": "val-loss"},
+    }
+    run = holdfast.fit(images, **{**OPTIONS, **options}, out=tmp_path_factory.mktemp("everything") / "run")
+    assert run.result["training"]["stopped_early"]
+    assert len(run.history) == 3
+    return options, run
 
 
 @pytest.mark.parametrize("left", [{"config.yaml"}, {"config.yaml", "reference.safetensors"}], ids=["config", "config and weights"])
@@ -253,8 +290,26 @@ def test_changed_weights_are_refused(stopped: Path) -> None:
 def test_changed_options_are_refused(stopped: Path) -> None:
     config = stopped / "config.yaml"
     config.write_text(config.read_text().replace("lr: 0.01", "lr: 0.02"))
-    with pytest.raises(CheckpointError, match=r"the options in config.yaml changed since the checkpoint"):
+    with pytest.raises(CheckpointError, match=r"run: the option lr is 0.02 in config.yaml and was 0.01 at the checkpoint; change it back"):
         holdfast.fit(resume=stopped)
+
+
+def test_changed_options_of_a_method_are_refused_by_name(fit: Fit, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(method="adarand", listener=at(StepDone, send(signal.SIGTERM)))
+    config = tmp_path / "run/config.yaml"
+    config.write_text(config.read_text().replace("alpha: 0.5", "alpha: 0.25"))
+    with pytest.raises(CheckpointError, match=r"the option method\[1\].alpha is 0.25 in config.yaml and was 0.5 at the checkpoint"):
+        holdfast.fit(resume=tmp_path / "run")
+
+
+def test_another_method_is_refused_by_name(fit: Fit, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(listener=at(StepDone, send(signal.SIGTERM)))
+    config = tmp_path / "run/config.yaml"
+    config.write_text(config.read_text().replace("method:\n", "method:\n- name: fnp\n"))
+    with pytest.raises(CheckpointError, match=r"the option method is \[.*'fnp'.*\] in config.yaml and was \[.*\] at the checkpoint"):
+        holdfast.fit(resume=tmp_path / "run")
 
 
 def test_another_number_of_ranks_is_refused(stopped: Path) -> None:

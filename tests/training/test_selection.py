@@ -14,6 +14,7 @@ import torch
 from tests.training.small_runs import assert_same_tensors
 
 from holdfast.data import ImageData
+from holdfast.errors import ConfigError
 from holdfast.run import Run
 from holdfast.training.events import EpochDone, Evaluating, Event
 from holdfast.training.loop import Trainer
@@ -123,3 +124,52 @@ def test_the_test_split_is_read_after_training_once_for_each_candidate(fit: Fit,
     assert after == {
         split: n for name, n in (("test", len(candidates)), ("val", len(candidates)), ("train", 1)) for split in (name, f"says {name}")
     }
+
+
+def test_the_best_epoch_by_test_is_kept_too_marked_and_never_first(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer_test = Selection.offer_test
+    accuracies = (0.1, 0.2, 0.9, 0.9)
+    monkeypatch.setattr(
+        Selection, "offer_test", lambda self, epoch, step, *, accuracy: offer_test(self, epoch, step, accuracy=accuracies[epoch - 1])
+    )
+    script_accuracies(monkeypatch, 0.6, 0.2, 0.3, 0.6)
+    run = fit(epochs=4, lr=0.1, track="test")
+    selections = {entry["by"]: entry for entry in run.result["selections"]}
+    assert next(iter(selections)) == "val-accuracy"
+    assert (selections["best-by-test"]["epoch"], selections["best-by-test"]["step"]) == (3, 9)
+    assert {by: entry.get("optimistic", False) for by, entry in selections.items()} == {by: by == "best-by-test" for by in selections}
+    row = run.history[2]
+    assert selections["best-by-test"]["test"]["accuracy"] == pytest.approx(row["test_accuracy"])
+    assert selections["best-by-test"]["val"]["loss"] == pytest.approx(row["val_loss"])
+
+
+def test_tracking_the_test_split_changes_no_choice_but_its_own(fit: Fit) -> None:
+    tracked, plain = fit("tracked", epochs=4, lr=0.1, track="test"), fit("plain", epochs=4, lr=0.1)
+    assert_same_tensors(tracked.load_weights(), plain.load_weights())
+    assert [entry for entry in tracked.result["selections"] if entry["by"] != "best-by-test"] == plain.result["selections"]
+    assert tracked.result["test"] == plain.result["test"]
+
+
+def test_the_test_split_is_opened_loudly_and_only_where_there_is_one(
+    images: Path, fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="holdfast"):
+        fit(track="test")
+    assert "--track test opens the test split after every epoch" in caplog.text
+    shutil.copytree(images, tmp_path / "data", ignore=shutil.ignore_patterns("test"))
+    with pytest.raises(ConfigError, match="--track test: there is no test split in "):
+        fit("none", data=tmp_path / "data", track="test")
+    assert not (tmp_path / "none").exists()
+
+
+def test_without_validation_the_best_epoch_by_test_is_still_known(images: Path, fit: Fit, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "data", ignore=shutil.ignore_patterns("val"))
+    run = fit(data=tmp_path / "data", val_fraction=0.0, select="last", track="test")
+    assert [entry["by"] for entry in run.result["selections"]] == ["last", "best-by-test"]
+    assert "val_accuracy" not in run.history[0]
+
+
+def test_with_an_average_its_test_accuracy_is_tracked_too(fit: Fit) -> None:
+    run = fit(track="test", ema=0.5)
+    assert {"test_accuracy", "test_loss", "ema_test_accuracy", "ema_test_loss"} <= set(run.history[0])
+    assert [entry["weights"] for entry in run.result["selections"] if entry["by"] == "best-by-test"] == ["raw", "ema"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import metadata
 
 from rich.padding import Padding
 from rich.text import Text
@@ -58,6 +59,7 @@ def _print_record(record: Method) -> None:
     _print_section("Good for", record.good_for)
     _print_section("Watch out", record.caveats)
     _print_section("Sources", "\n".join(record.sources))
+    _print_section("Package", f"{record.package} {metadata.version(record.package)}" if record.package else "")
     _print_section("Try", wrapped_command(_command(record), page_width(out) - 2))
 
 

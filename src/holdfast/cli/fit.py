@@ -8,11 +8,14 @@ from typing import Any
 from holdfast.cli.arguments import parse
 from holdfast.cli.fit_options import COMMAND, CONFIG_ARGUMENTS, fit_page
 from holdfast.cli.messages import is_main_rank
+from holdfast.cli.plan import print_plan
 from holdfast.cli.progress import progress
 from holdfast.cli.summary import print_summary
+from holdfast.cli.terminal import err
 from holdfast.config.layers import command_line
 from holdfast.config.load import machine_options, resolve
 from holdfast.config.methods import PREFIX
+from holdfast.config.schema import FitConfig
 from holdfast.config.yaml_file import yaml_layer
 from holdfast.errors import ConfigError
 from holdfast.run import Run
@@ -23,7 +26,7 @@ page = fit_page
 
 
 def run(argv: Sequence[str]) -> int:
-    """Fine-tune, or go on with a run; then print the summary."""
+    """Fine-tune, or go on with a run, then print the summary; or only plan."""
     parsed = parse(argv, (*CONFIG_ARGUMENTS.values(), *COMMAND), free_prefix=f"--{PREFIX}")
     parsed.no_more_than(1, "fit")
     if parsed.words and "data" in parsed.values:
@@ -32,17 +35,38 @@ def run(argv: Sequence[str]) -> int:
         parsed.values["data"] = parsed.words[0]
     command = {argument.key: parsed.values.pop(argument.key, None) for argument in COMMAND}
     quiet = bool(command["quiet"]) or not is_main_rank()
+    if command["dry_run"]:
+        _plan(command, parsed.values, quiet)
+        return 0
     finished = _resume(command, parsed.values, quiet) if command["resume"] else _fit(command["config"], parsed.values, quiet)
     if is_main_rank():
         print_summary(finished)
     return 0
 
 
-def _fit(file: str | None, values: dict[str, Any], quiet: bool) -> Run:
+def _config(file: str | None, values: dict[str, Any]) -> FitConfig:
     layers = [yaml_layer(file)] if file else []
     config = resolve([*layers, command_line(values)])
     if is_main_rank():
         Run.check_vacant(config.out)  # before the seconds that torch takes
+    return config
+
+
+def _plan(command: dict[str, Any], values: dict[str, Any], quiet: bool) -> None:
+    if command["resume"]:
+        raise ConfigError("--dry-run: only a run that has not begun can be planned; leave out --dry-run or --resume.")
+    config = _config(command["config"], values)
+    if not quiet:
+        err.print("looking at data and network and timing a few steps", soft_wrap=True)
+    from holdfast.build import plan_config
+
+    plan = plan_config(config)
+    if is_main_rank():
+        print_plan(plan)
+
+
+def _fit(file: str | None, values: dict[str, Any], quiet: bool) -> Run:
+    config = _config(file, values)
     from holdfast.build import fit_config
 
     with progress(quiet=quiet) as listener:

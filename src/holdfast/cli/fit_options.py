@@ -14,6 +14,7 @@ __all__ = ["COMMAND", "CONFIG_ARGUMENTS", "fit_page"]
 COMMAND = (
     Argument("--config", "YAML file with options; those typed on the command line win over it", "FILE"),
     Argument("--resume", "go on with a run where it stopped; only options of the group Machine can be given beside it", "RUN"),
+    Argument("--dry-run", "print what the run would do, its time, memory and space, from a few real steps, and stop; nothing is written"),
     Argument("--quiet", "no progress, only the summary at the end"),
     *COMMON,
 )
@@ -24,6 +25,7 @@ _METAVARS = {
     "model": "MODEL",
     "weights": "FILE",
     "head": "NAME",
+    "freeze": "PATTERN,...",
     "method": "METHOD",
     "plugin": "FILE",
     "device": "DEVICE",
@@ -59,7 +61,7 @@ def _metavar(key: str, hint: Any) -> str:
     if key in _METAVARS:
         return _METAVARS[key]
     if choices_of(key):
-        return "CHOICE"
+        return "CHOICE,..." if get_origin(hint) is list else "CHOICE"
     return "N,N,..." if get_origin(hint) is list else "N" if hint is int else "NUMBER" if hint is float else "TEXT"
 
 

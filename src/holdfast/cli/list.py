@@ -13,12 +13,21 @@ from holdfast.cli.arguments import COMMON, Argument, parse
 from holdfast.cli.help import HelpPage
 from holdfast.cli.terminal import out, page_width
 from holdfast.config.plugins import load_plugin
+from holdfast.entry_points import Published, published
 from holdfast.errors import ConfigError, suggest
 
 __all__ = ["page", "run"]
 
 KINDS = ("methods", "losses", "models", "datasets")
 LIBRARIES = ("timm", "torchvision")
+
+FAMILY_NOTES = {
+    "model": "'holdfast list models timm' and 'holdfast list models torchvision' list their networks.",
+    "data": (
+        "Nothing is downloaded: torchvision:NAME is read from ./data, torchvision:NAME@FOLDER from FOLDER, both laid out as torchvision "
+        "does. Paths in a table are relative to its folder; split is train, val or test."
+    ),
+}
 
 PLUGIN = Argument("--plugin", "Python file that registers methods of your own; may be repeated", "FILE", repeat=True)
 
@@ -29,7 +38,7 @@ def page() -> HelpPage:
         usage=("holdfast list [methods|losses|models|datasets]", "holdfast list models timm|torchvision [PATTERN]"),
         about=("Show what there is; without a word, everything.",),
         words=(
-            ("methods", "everything that --method takes"),
+            ("methods", "everything that --method takes, those of installed packages by name alone"),
             ("losses", "those of them that replace the cross-entropy; an objective has one"),
             ("models", "kinds of --model; with the name of a library, its networks that have pretrained weights"),
             ("datasets", "kinds of DATA"),
@@ -64,21 +73,40 @@ def run(argv: Sequence[str]) -> int:
 
 def _print_kind(kind: str) -> None:
     if kind == "methods":
-        _print_methods(METHODS.values())
+        _print_methods(METHODS.values(), _plugin_rows())
     elif kind == "losses":
         _print_methods(record for record in METHODS.values() if record.kind == "task loss")
+        if rows := _plugin_rows():
+            names = ", ".join(name for name, _, _ in rows)
+            out.print(Text(f"Whether these plug-ins are losses shows when they are imported: {names}.\n", "dim"), width=page_width(out))
     else:
         families = MODELS if kind == "models" else DATASETS
         _print_families("model" if kind == "models" else "data", families.values())
 
 
-def _print_methods(records: Iterable[Method]) -> None:
-    rows = [(record.name, record.kind, record.summary) for record in records]
+def _print_methods(records: Iterable[Method], plugins: Iterable[tuple[str, str, str]] = ()) -> None:
+    rows = [*((record.name, record.kind, record.summary) for record in records), *plugins]
     _print_table(("method", "kind", "what it does"), rows)
     out.print(
         Text("'holdfast explain METHOD' shows objective, options and sources; --method a+b joins regularizers.\n", "dim"),
         width=page_width(out),
     )
+
+
+def _plugin_rows() -> list[tuple[str, str, str]]:
+    """Methods that installed packages publish; nothing of theirs is imported to be listed."""
+    return [
+        (name, "plug-in", _brought_by(name, packages))
+        for name, packages in sorted(published().items())
+        if name not in METHODS or METHODS[name].package not in [each.package for each in packages]
+    ]
+
+
+def _brought_by(name: str, packages: Sequence[Published]) -> str:
+    brought = f"of the package {' and of '.join(map(str, packages))}"
+    if name in METHODS:
+        return f"{brought}; cannot be chosen: the method above has this name"
+    return brought if len(packages) == 1 else f"{brought}; cannot be chosen while all of these are installed"
 
 
 def _print_families(title: str, families: Iterable[Family]) -> None:
@@ -87,10 +115,7 @@ def _print_families(title: str, families: Iterable[Family]) -> None:
         members = [(f"{family.prefix}:{name}", text) for name, text in family.members.items()]
         rows.extend(members or [(family.example, family.summary)])
     _print_table((title, "what it is"), rows)
-    if title == "model":
-        out.print(
-            Text("'holdfast list models timm' and 'holdfast list models torchvision' list their networks.\n", "dim"), width=page_width(out)
-        )
+    out.print(Text(f"{FAMILY_NOTES[title]}\n", "dim"), width=page_width(out))
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

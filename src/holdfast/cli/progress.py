@@ -18,11 +18,13 @@ from holdfast.training.events import (
     Evaluating,
     Event,
     Listener,
+    Measured,
     Resumed,
     RunFinished,
     RunStarted,
     SetupStarted,
     StepDone,
+    StoppedEarly,
     ignore,
 )
 
@@ -49,9 +51,10 @@ def progress(*, quiet: bool = False) -> Iterator[Listener]:
 
 
 class _Best:
-    """The best validation accuracy so far; ties go to the earlier epoch, as in selection."""
+    """The best validation accuracy so far, of the trained weights or of their average; ties go to the earlier epoch, as in selection."""
 
-    def __init__(self) -> None:
+    def __init__(self, column: str = "val_accuracy") -> None:
+        self.column = column
         self.accuracy: float | None = None
         self.epoch = 0
 
@@ -62,7 +65,7 @@ class _Best:
     def restore(self, run: str) -> None:
         """Take over the epochs that a resumed run has behind it."""
         for row in Run.open(run).history:
-            accuracy, epoch = row.get("val_accuracy"), row.get("epoch")
+            accuracy, epoch = row.get(self.column), row.get("epoch")
             if isinstance(accuracy, int | float) and isinstance(epoch, int):
                 self.offer(accuracy, epoch)
 
@@ -71,7 +74,7 @@ class _Lines:
     """Plain lines, for logs."""
 
     def __init__(self) -> None:
-        self._best = _Best()
+        self._best = {"val": _Best(), "averaged": _Best("ema_val_accuracy")}
         self._seconds: list[float] = []
 
     def __call__(self, event: Event) -> None:
@@ -79,16 +82,20 @@ class _Lines:
             case RunStarted():
                 _print_start(event)
             case Resumed():
-                self._best.restore(event.run)
+                for best in self._best.values():
+                    best.restore(event.run)
                 _print(f"resumed in epoch {event.epoch + 1}, after {event.step} steps")
             case SetupStarted():
                 _print(f"{event.name}: looking at the pretrained features")
             case EpochDone():
                 _print(self._epoch_line(event))
+            case Measured():
+                _print(_measured_line(event))
+            case StoppedEarly():
+                _print(_why_stopped(event))
 
     def _epoch_line(self, event: EpochDone) -> str:
         row = event.row
-        self._best.offer(row.get("val_accuracy"), event.epoch)
         self._seconds.append(row.get("seconds") or 0.0)
         left = (event.total_epochs - event.epoch) * sum(self._seconds) / len(self._seconds)
         width = len(str(event.total_epochs))
@@ -97,8 +104,10 @@ class _Lines:
             f"loss {decimal(row.get('loss'), 4)}",
             f"train {percent(row.get('train_accuracy'))}",
         ]
-        if self._best.accuracy is not None:
-            parts.append(f"val {percent(row.get('val_accuracy'))} (best {percent(self._best.accuracy)} in epoch {self._best.epoch})")
+        for name, best in self._best.items():
+            best.offer(row.get(best.column), event.epoch)
+            if best.accuracy is not None:
+                parts.append(f"{name} {percent(row.get(best.column))} (best {percent(best.accuracy)} in epoch {best.epoch})")
         if row.get("lr") is not None:
             parts.append(f"lr {row['lr']:.2g}")
         parts.append(duration(self._seconds[-1]))
@@ -127,6 +136,7 @@ class _Bar:
         self._done = 0
         self._loss: float | None = None
         self._accuracy: float | None = None
+        self._averaged: float | None = None
         self._drawn = 0.0
 
     def __enter__(self) -> _Bar:
@@ -154,6 +164,9 @@ class _Bar:
                 self._draw(f"evaluating {event.split}")
             case EpochDone():
                 self._finish_epoch(event)
+            case StoppedEarly():
+                self._progress.update(self._task, total=self._done)
+                _print(_why_stopped(event))
             case RunFinished():
                 self._draw("done")
 
@@ -169,6 +182,7 @@ class _Bar:
         self._epoch, self._done = event.epoch, event.epoch * (self._start.steps_per_epoch if self._start else 0)
         self._loss = event.row.get("loss", self._loss)
         self._accuracy = event.row.get("val_accuracy")
+        self._averaged = event.row.get("ema_val_accuracy")
         self._best.offer(self._accuracy, event.epoch)
         self._draw()
 
@@ -183,6 +197,8 @@ class _Bar:
         parts = [f"loss {decimal(self._loss)}"] if self._loss is not None else []
         if self._best.accuracy is not None:
             parts.append(f"val {percent(self._accuracy)}, best {percent(self._best.accuracy)}")
+        if self._averaged is not None:
+            parts.append(f"averaged {percent(self._averaged)}")
         return "  ".join(parts)
 
 
@@ -193,8 +209,17 @@ class _Numbers(ProgressColumn):
         return Text(task.fields["numbers"])
 
 
+def _measured_line(event: Measured) -> str:
+    known = {name.replace("_", " "): value for name, value in event.values.items() if value is not None}
+    return "  ".join([f"  {event.what} after epoch {event.epoch}", *(f"{name} {value:.4g}" for name, value in known.items())])
+
+
 def _print(text: str) -> None:
     err.print(Text(text), soft_wrap=True)
+
+
+def _why_stopped(event: StoppedEarly) -> str:
+    return f"stopped after epoch {event.epoch} of {event.total_epochs}: {event.by} has not become better since epoch {event.best_epoch}"
 
 
 def _print_start(event: RunStarted) -> None:

@@ -25,7 +25,7 @@ def print_summary(run: Run) -> None:
     result = run.result
     out.print()
     out.print(_table(result), soft_wrap=True)
-    for line in (_selection(result), _cost(result["cost"]), f"Next: holdfast predict {shlex.quote(str(run.path))} image.jpg"):
+    for line in (*_training(result), _cost(result["cost"]), f"Next: holdfast predict {shlex.quote(str(run.path))} image.jpg"):
         out.print(Text(line), soft_wrap=True)
 
 
@@ -40,18 +40,67 @@ def _table(result: Mapping[str, Any]) -> Table:
 
 
 def _cells(metrics: Mapping[str, Any]) -> list[str]:
-    accuracy = percent(metrics["accuracy"])
-    if metrics["accuracy_ci95"]:
-        low, high = metrics["accuracy_ci95"]
-        accuracy += f" ({100 * low:.1f} to {100 * high:.1f})"
-    return [str(metrics["n"]), accuracy, *(decimal(metrics[key]) for key in ("macro_f1", "nll", "ece"))]
+    return [str(metrics["n"]), _accuracy(metrics), *(decimal(metrics[key]) for key in ("macro_f1", "nll", "ece"))]
+
+
+def _accuracy(metrics: Mapping[str, Any]) -> str:
+    if not metrics["accuracy_ci95"]:
+        return percent(metrics["accuracy"])
+    low, high = metrics["accuracy_ci95"]
+    return f"{percent(metrics['accuracy'])} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _training(result: Mapping[str, Any]) -> list[str]:
+    """Which weights these are, how they compare with those that were not averaged, or were, and where training ended."""
+    return [line for line in (_stop(result), _selection(result), _other_form(result), _by_test(result), _skipped(result)) if line]
 
 
 def _selection(result: Mapping[str, Any]) -> str:
     chosen = result["selections"][0]
+    form = "Averaged weights" if chosen["weights"] == "ema" else "Weights"
     by = "the last one" if chosen["by"] == "last" else f"selected by {chosen['by']}"
     tested = "" if result["test"] is not None else "; there is no test split, so nothing above was held out for the end"
-    return f"Weights of epoch {chosen['epoch']}, {by}{tested}."
+    return f"{form} of epoch {chosen['epoch']}, {by}{tested}."
+
+
+def _by_test(result: Mapping[str, Any]) -> str:
+    """What ``--track test`` found, and what it is worth."""
+    found = [
+        entry for entry in result["selections"] if entry["by"] == "best-by-test" and entry["weights"] == result["selections"][0]["weights"]
+    ]
+    if not found or found[0]["test"] is None:
+        return ""
+    return (
+        f"The test split was open during training: its best epoch, {found[0]['epoch']}, reached {_accuracy(found[0]['test'])}, "
+        "an optimistic number."
+    )
+
+
+def _other_form(result: Mapping[str, Any]) -> str:
+    """The weights that the same criterion would have chosen among the other form, in one line."""
+    chosen, *others = result["selections"]
+    for other in others:
+        if other["by"] == chosen["by"] and other["weights"] != chosen["weights"]:
+            form = "with averaging" if other["weights"] == "ema" else "without averaging"
+            found = [f"{split} {_accuracy(other[split])}" for split in ("val", "test") if other[split] is not None]
+            return f"For comparison, {form} (epoch {other['epoch']}): {', '.join(found)}." if found else ""
+    return ""
+
+
+def _stop(result: Mapping[str, Any]) -> str:
+    training = result.get("training") or {}
+    if not training.get("stopped_early"):
+        return ""
+    best = result["selections"][0]
+    return (
+        f"Stopped early, after epoch {training['epochs']} of {training['planned_epochs']}: "
+        f"{best['by']} had not become better since epoch {best['epoch']}."
+    )
+
+
+def _skipped(result: Mapping[str, Any]) -> str:
+    skipped = (result.get("training") or {}).get("skipped_updates")
+    return f"{skipped} of {result['cost']['steps']} updates were skipped while fp16 looked for its loss scale." if skipped else ""
 
 
 def _cost(cost: Mapping[str, Any]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from holdfast.catalog import DATASETS, MODELS, Family
 from holdfast.config.schema import FitConfig
-from holdfast.errors import ConfigError, suggest
+from holdfast.errors import ConfigError, DependencyError, suggest
 
 __all__ = ["check_config", "check_device", "check_ranks"]
 
@@ -26,11 +27,17 @@ def check_config(config: FitConfig, spell: Spell, example: str) -> None:
 
     Raises:
         ConfigError: One sentence on the first misfit.
+        DependencyError: An option needs a package that is not installed.
     """
     _check_needed(config, spell, example)
     _check_model(config.model, spell("model"))
     _check_data(config.data, spell("data"))
+    _check_folds(config, spell)
     _check_schedule(config, spell)
+    _check_warmup(config, spell)
+    _check_head_rate(config, spell)
+    _check_selection(config, spell)
+    _check_tracker(config.tracker, spell("tracker"))
     check_device(config.device, spell("device"))
     check_ranks(config, spell)
 
@@ -42,10 +49,22 @@ def _check_needed(config: FitConfig, spell: Spell, example: str) -> None:
         raise ConfigError(f"{listed} {'is' if len(missing) == 1 else 'are'} missing; for example: {example}")
 
 
+_OTHER_LIBRARIES = {
+    "hf": ("transformers", "timm:vit_base_patch16_224.augreg_in21k"),
+    "open_clip": ("open_clip", "timm:vit_base_patch32_clip_224.openai"),
+}
+
+
 def _check_model(model: str, spelled: str) -> None:
     prefix, colon, name = model.partition(":")
     if not colon:
         raise ConfigError(f"{spelled} {model!r}: say where the network comes from, such as timm:{model} or torchvision:{model}.")
+    if prefix in _OTHER_LIBRARIES:
+        library, example = _OTHER_LIBRARIES[prefix]
+        raise ConfigError(
+            f"{spelled} {model!r}: networks of {library} cannot be loaded in this version; timm has most of their image networks, for "
+            f"example {example}; or return yours from a function and type python:FILE.py:FUNCTION."
+        )
     if prefix not in MODELS:
         raise ConfigError(f"{spelled} {model!r}: unknown kind of model {prefix!r}. {suggest(prefix, MODELS)}")
     if not name or (prefix == "python" and ":" not in name):
@@ -55,13 +74,35 @@ def _check_model(model: str, spelled: str) -> None:
 
 def _check_data(data: str, spelled: str) -> None:
     prefix, colon, name = data.partition(":")
-    if colon and prefix and prefix in DATASETS:
-        _check_member(DATASETS[prefix], name, f"{spelled} {data!r}: unknown dataset")
+    if not colon or len(prefix) < 2 or os.path.exists(data):  # a path, perhaps with the letter of a drive
+        return
+    kinds = [family.prefix for family in DATASETS.values() if family.example.startswith(f"{family.prefix}:")]
+    if prefix == "wds":
+        raise ConfigError(f"{spelled} {data!r}: WebDataset archives cannot be read in this version; unpack them into a folder.")
+    if prefix not in kinds:
+        raise ConfigError(f"{spelled} {data!r}: unknown kind of dataset {prefix!r}. {suggest(prefix, kinds)}")
+    if not name:
+        raise ConfigError(f"{spelled} {data!r}: expected the form {DATASETS[prefix].example}.")
+    if prefix == "torchvision":
+        name = name.partition("@")[0].lower()
+    _check_member(DATASETS[prefix], name, f"{spelled} {data!r}: unknown dataset")
 
 
 def _check_member(family: Family, name: str, sentence: str) -> None:
+    if name in family.absent:
+        raise ConfigError(f"{sentence} {name!r}: {family.absent[name]}.")
     if family.members and name not in family.members:
         raise ConfigError(f"{sentence} {name!r}. {suggest(name, family.members)}")
+
+
+def _check_folds(config: FitConfig, spell: Spell) -> None:
+    folds, fold = config.folds, config.fold
+    if folds is None and fold is not None:
+        raise ConfigError(f"{spell('fold')} {fold}: of how many folds? Give {spell('folds')} too, such as {spell('folds')} 5.")
+    if folds is not None and fold is None:
+        raise ConfigError(f"{spell('folds')} {folds}: needs {spell('fold')}, the one that is held out, from 0 to {folds - 1}.")
+    if folds is not None and fold is not None and fold >= folds:
+        raise ConfigError(f"{spell('fold')} {fold}: expected one from 0 to {folds - 1}, since {spell('folds')} is {folds}.")
 
 
 def _check_schedule(config: FitConfig, spell: Spell) -> None:
@@ -79,6 +120,48 @@ def _check_schedule(config: FitConfig, spell: Spell) -> None:
     if milestones[-1] >= config.epochs:
         raise ConfigError(
             f"{shown}: epoch {milestones[-1]} is never reached with {spell('epochs')} {config.epochs}; choose milestones below it."
+        )
+
+
+def _check_tracker(trackers: Sequence[str], spelled: str) -> None:
+    if "tensorboard" in trackers and importlib.util.find_spec("tensorboard") is None:
+        raise DependencyError(f'{spelled} tensorboard: the package tensorboard is not installed; type pip install "holdfast[tensorboard]"')
+
+
+def _check_warmup(config: FitConfig, spell: Spell) -> None:
+    steps, epochs = config.warmup_steps, config.warmup_epochs
+    if steps and epochs is not None:
+        raise ConfigError(f"{spell('warmup_steps')} {steps} and {spell('warmup_epochs')} {epochs:g}: give one of them.")
+    if epochs is not None and epochs > config.epochs:
+        raise ConfigError(
+            f"{spell('warmup_epochs')} {epochs:g}: longer than the run, {spell('epochs')} {config.epochs}; choose a smaller one."
+        )
+    shaped = [
+        f"{spell(key)} {getattr(config, key)}" for key in ("warmup", "warmup_start") if getattr(config, key) != getattr(FitConfig, key)
+    ]
+    if shaped and not (steps or epochs):
+        raise ConfigError(f"{shaped[0]}: there is no warm-up; say how long it is with {spell('warmup_steps')} or {spell('warmup_epochs')}.")
+    if config.warmup == "constant" and not config.warmup_start:
+        raise ConfigError(
+            f"{spell('warmup')} constant: holds the rate at 0 during the warm-up; say at which share of it with {spell('warmup_start')}."
+        )
+
+
+def _check_head_rate(config: FitConfig, spell: Spell) -> None:
+    if config.head_lr is not None and config.head_lr_factor is not None:
+        raise ConfigError(
+            f"{spell('head_lr')} {config.head_lr:g} and {spell('head_lr_factor')} {config.head_lr_factor:g}: "
+            "both set the head's rate; give one of them."
+        )
+
+
+def _check_selection(config: FitConfig, spell: Spell) -> None:
+    if config.select_weights == "ema" and config.ema is None:
+        raise ConfigError(f"{spell('select_weights')} ema: there is no average; give its decay, such as {spell('ema')} 0.999.")
+    if config.patience is not None and config.select == "last":
+        raise ConfigError(
+            f"{spell('patience')} {config.patience}: needs a criterion, and {spell('select')} is last; "
+            f"write {spell('select')} val-accuracy or val-loss."
         )
 
 

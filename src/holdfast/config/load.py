@@ -53,6 +53,8 @@ def resolve(layers: Sequence[Layer]) -> FitConfig:
         choice.add(layer)
     if "milestones" not in given and values.get("schedule") != "step":
         values.pop("milestones", None)  # those of a preset go with its schedule
+    if "warmup_epochs" in given and "warmup_steps" not in given:
+        values.pop("warmup_steps", None)  # a preset's warm-up gives way to one in epochs
     config = FitConfig(method=choice.resolve(), **values)
     check_config(config, spell, layers[-1].example)
     return config

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.catalog import METHODS, method_record, parse_methods
+from holdfast.catalog import METHODS, known_methods, method_record, parse_methods
 from holdfast.config.layers import Layer
 from holdfast.errors import ConfigError, suggest
 
@@ -66,11 +66,11 @@ def _entry_named(entries: list[dict[str, Any]], name: str, spelled: str) -> dict
         if entry["name"] == name:
             return entry
     names = [entry["name"] for entry in entries]
-    if name in METHODS:
+    if name in known_methods():
         raise ConfigError(
             f"{spelled}: the method of this run is {'+'.join(names)}; add {name!r} to it with --method {'+'.join([*names, name])}."
         )
-    raise ConfigError(f"{spelled}: unknown method {name!r}. {suggest(name, METHODS)}")
+    raise ConfigError(f"{spelled}: unknown method {name!r}. {suggest(name, known_methods())}")
 
 
 def _only_entry(entries: list[dict[str, Any]], option: str, spelled: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from holdfast.config.yaml_file import nearest_file
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, describe
 
 __all__ = ["load_plugin"]
 
@@ -41,9 +41,7 @@ def load_plugin(file: str, spelled: str = "--plugin") -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
-        text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-        raise ConfigError(f"{spelled} {file}, line {_line(error, path)}: {kind}{text.rstrip('.')}.") from error
+        raise ConfigError(f"{spelled} {file}, line {_line(error, path)}: {describe(error)}.") from error
     return module
 
 

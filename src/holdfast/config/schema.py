@@ -28,12 +28,13 @@ class Range:
 
     def __str__(self) -> str:
         if math.isfinite(self.high):
-            return f"between {self.low:g} and {self.high:.10g}"
+            return f"{'above' if self.open_low else 'between'} {self.low:g} and {'at most ' if self.open_low else ''}{self.high:.10g}"
         return f"above {self.low:g}" if self.open_low else f"of at least {self.low:g}"
 
 
 POSITIVE = Range(0, open_low=True)
 NOT_NEGATIVE = Range(0)
+SHARE = Range(0, 1, open_low=True)
 COUNT = Range(1)
 SEED = Range(0, 2**32 - 1)
 
@@ -47,17 +48,42 @@ def _option(default: Any, text: str, group: str, *, allowed: Range | None = None
 class FitConfig:
     """The options of a run. See the help text of each field, or ``holdfast fit --help``."""
 
-    data: str = _option("", "a folder of images (CLASS/… or train|val|test/CLASS/…), or demo:NAME", "data", numbers=False)
-    train_list: str | None = _option(None, "file that lists the training images to use, one path a line", "data")
+    data: str = _option(
+        "",
+        "a folder of images (CLASS/… or train|val|test/CLASS/…), a .csv or .jsonl table (columns path, label, and where wanted split, "
+        "weight, id), torchvision:NAME, hf:FOLDER or demo:NAME; see 'holdfast list datasets'",
+        "data",
+        numbers=False,
+    )
+    train_list: str | None = _option(None, "file that lists the training images to use, one path or id a line", "data")
     shots: int | None = _option(None, "keep this many training examples of each class, drawn by --data-seed", "data", allowed=COUNT)
-    test_split: str | None = _option(None, "split folder to test on, where it is not called 'test'", "data")
+    train_fraction: float | None = _option(
+        None, "share of the training split to use, drawn by --data-seed (default: all of it)", "data", allowed=SHARE
+    )
+    test_split: str | None = _option(None, "split to test on, where it is not called 'test'", "data")
     val_fraction: float = _option(
         0.1, "share of train that is held out for validation, where there is no val split; 0 for none", "data", allowed=Range(0, 0.9)
     )
     split: Literal["stratified", "paper"] = _option(
         "stratified", "how splits are cut: class by class, or uniformly as in the AdaRand paper", "data"
     )
-    data_seed: int = _option(0, "seed of splits and of --shots", "data", allowed=SEED)
+    folds: int | None = _option(
+        None, "cut this many folds and hold out --fold: as val where there is a train split, else as test", "data", allowed=Range(2)
+    )
+    fold: int | None = _option(None, "which of the --folds is held out, counted from 0", "data", allowed=NOT_NEGATIVE)
+    group_by: str | None = _option(
+        None,
+        "cut no group of examples, such as the photos of one patient: a column of the table, or a regular expression that finds the "
+        "group in the id",
+        "data",
+    )
+    data_seed: int = _option(0, "seed of splits, of --train-fraction and of --shots", "data", allowed=SEED)
+    sampling: Literal["uniform", "balanced"] = _option(
+        "uniform", "training examples of an epoch: each once, or of each class equally many, repeated where they are few", "data"
+    )
+    class_weights: Literal["none", "balanced"] = _option(
+        "none", "weights of training examples in the task loss: equal, or inverse to the size of their class", "data"
+    )
     skip_bad: bool = _option(False, "drop unreadable images and list them, instead of stopping", "data")
     allow_empty_classes: bool = _option(False, "go on when a class has no training example", "data")
     image_size: int | None = _option(None, "side of the input in pixels (default: the model's own)", "data", allowed=Range(8, 4096))
@@ -78,9 +104,21 @@ class FitConfig:
     batchnorm: Literal["train", "frozen"] = _option(
         "train", "whether BatchNorm statistics follow the batches or stay as pretrained", "model"
     )
+    freeze: list[str] = dataclasses.field(
+        default_factory=list,
+        metadata={
+            "help": "parameters that stay as pretrained, by name pattern, as 'layer1.*,conv1.*'; 'backbone' for all but the head",
+            "group": "model",
+            "range": None,
+            "numbers": True,
+        },
+    )
     compile: bool = _option(False, "run the network through torch.compile", "model")
 
     method: str | list[dict[str, Any]] = _option("plain", "one name, or several joined by '+'; see 'holdfast list methods'", "method")
+    source_data: str | None = _option(
+        None, "the data the network was pretrained on, in the forms of DATA, for methods that train on it too (uot)", "method"
+    )
     plugin: list[str] = dataclasses.field(
         default_factory=list,
         metadata={
@@ -100,6 +138,12 @@ class FitConfig:
     optimizer: Literal["sgd", "adamw"] = _option("sgd", "SGD with Nesterov momentum, or AdamW", "training")
     lr: float = _option(0.01, "learning rate of the backbone, and of the head unless --head-lr is given", "training", allowed=NOT_NEGATIVE)
     head_lr: float | None = _option(None, "learning rate of the head", "training", allowed=NOT_NEGATIVE)
+    head_lr_factor: float | None = _option(
+        None, "learning rate of the head as a multiple of --lr, instead of --head-lr", "training", allowed=NOT_NEGATIVE
+    )
+    layer_decay: float = _option(
+        1.0, "factor on the learning rate from each layer to the one below it; 1 for one rate everywhere", "training", allowed=SHARE
+    )
     momentum: float = _option(0.9, "momentum of SGD", "training", allowed=Range(0, 0.9999))
     weight_decay: float = _option(0.0, "weight decay of the optimizer", "training", allowed=NOT_NEGATIVE)
     schedule: Literal["cosine", "step", "constant"] = _option(
@@ -115,7 +159,24 @@ class FitConfig:
         },
     )
     gamma: float = _option(0.1, "factor at each milestone", "training", allowed=Range(0, 1))
-    warmup_steps: int = _option(0, "steps of linear warm-up", "training", allowed=NOT_NEGATIVE)
+    warmup_steps: int = _option(0, "steps over which the learning rate rises", "training", allowed=NOT_NEGATIVE)
+    warmup_epochs: float | None = _option(None, "warm-up in epochs, instead of --warmup-steps", "training", allowed=NOT_NEGATIVE)
+    warmup: Literal["linear", "cosine", "constant"] = _option(
+        "linear", "how the rate rises during warm-up: in a line, along half a cosine, or held at --warmup-start", "training"
+    )
+    warmup_start: float = _option(0.0, "factor on the rate at the first step of warm-up", "training", allowed=Range(0, 1))
+    clip_norm: float | None = _option(
+        None, "scale gradients down where their norm over all weights is above this", "training", allowed=POSITIVE
+    )
+    ema: float | None = _option(
+        None, "keep an exponential moving average of the weights with this decay, such as 0.999", "training", allowed=Range(0, 0.999999)
+    )
+    select_weights: Literal["auto", "raw", "ema"] = _option(
+        "auto", "which weights are kept: the trained ones or their average (default: the average where --ema is given)", "training"
+    )
+    patience: int | None = _option(
+        None, "stop after this many epochs without a better validation result by --select", "training", allowed=COUNT
+    )
     select: Literal["val-accuracy", "val-loss", "last"] = _option("val-accuracy", "which epoch's weights are kept", "training")
     seed: int = _option(0, "seed of the head, the order of examples, augmentation and noise", "training", allowed=SEED)
     precision: Literal["fp32", "bf16", "fp16"] = _option("fp32", "arithmetic of the forward pass", "training")
@@ -129,12 +190,37 @@ class FitConfig:
         "auto", "keep decoded images in memory: where they fit, always, never", "machine", numbers=False
     )
     threads: int | None = _option(None, "threads of CPU arithmetic (default: torch's own choice)", "machine", allowed=COUNT, numbers=False)
+    gradient_checkpointing: bool = _option(
+        False, "compute activations a second time in the backward pass, to save memory", "machine", numbers=False
+    )
+    channels_last: Literal["auto", "on", "off"] = _option(
+        "auto", "memory format of images and maps: channels last where it is faster, always, never", "machine", numbers=False
+    )
     devices: int | None = _option(
         None, "number of ranks expected on each machine; checked, never started", "machine", allowed=COUNT, numbers=False
     )
     nodes: int | None = _option(None, "number of machines expected; checked, never started", "machine", allowed=COUNT, numbers=False)
 
     out: str = _option("", "the run directory to write", "output", numbers=False)
+    track: list[Literal["features", "test"]] = dataclasses.field(
+        default_factory=list,
+        metadata={
+            "help": "what else is measured after each epoch: features of training images, into features.csv; the test split, which makes "
+            "its best epoch known and optimistic",
+            "group": "output",
+            "range": None,
+            "numbers": False,
+        },
+    )
+    tracker: list[Literal["csv", "tensorboard"]] = dataclasses.field(
+        default_factory=list,
+        metadata={
+            "help": "where numbers are written while the run goes, besides history.csv: into metrics.csv, or for TensorBoard",
+            "group": "output",
+            "range": None,
+            "numbers": False,
+        },
+    )
     store_reference: Literal["auto", "always"] = _option(
         "auto", "store the pretrained weights in the run: where nothing else reproduces them, or always", "output", numbers=False
     )
@@ -151,6 +237,13 @@ class FitConfig:
         """The methods in canonical form; only after the configuration is resolved."""
         assert isinstance(self.method, list)
         return self.method
+
+    @property
+    def primary_weights(self) -> Literal["raw", "ema"]:
+        """Which weights a run keeps: the trained ones, or their average."""
+        if self.select_weights == "auto":
+            return "raw" if self.ema is None else "ema"
+        return self.select_weights
 
 
 RELEVANT_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(FitConfig) if field.metadata["numbers"])

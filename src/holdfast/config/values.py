@@ -28,8 +28,10 @@ def plain_type(key: str) -> Any:
 
 
 def choices_of(key: str) -> tuple[str, ...]:
-    """The allowed words of a field, where there are few."""
+    """The allowed words of a field, or of its entries where it is a list, where there are few."""
     hint = plain_type(key)
+    if get_origin(hint) is list:
+        hint = get_args(hint)[0]
     return get_args(hint) if get_origin(hint) is Literal else ()
 
 
@@ -37,9 +39,12 @@ def describe_type(key: str) -> str:
     """What a field takes, in words: "a whole number"."""
     hint = plain_type(key)
     if choices_of(key):
-        return "one of " + ", ".join(choices_of(key))
+        some = "one or more" if get_origin(hint) is list else "one"
+        return f"{some} of {', '.join(choices_of(key))}"
     if get_origin(hint) is list:
-        return "whole numbers such as 9,18,24" if get_args(hint) == (int,) else "a file name, or a list of them"
+        return {"milestones": "whole numbers such as 9,18,24", "freeze": "patterns such as stem,blocks.0"}.get(
+            key, "a file name, or a list of them"
+        )
     return _WORDS[hint]
 
 
@@ -73,23 +78,26 @@ def _hint(key: str, value: Any) -> str:
 
 def _convert(key: str, value: Any) -> Any:
     hint = plain_type(key)
-    if value is None and hint is _HINTS[key]:
-        raise ValueError("nothing given")
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    elif isinstance(value, bool) and choices_of(key):
+        value = "on" if value else "off"  # which YAML 1.1 reads as true and false
     elif type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
     if get_origin(hint) is list:
-        value = _as_list(value, get_args(hint)[0])
+        value = _as_list(key, value, get_args(hint)[0])
     elif isinstance(value, str):
         value = _from_text(value, hint)
+    if value is None and hint is _HINTS[key]:  # the parser would let it pass
+        raise ValueError("nothing given")
     # The copy: parse_object writes converted items back into the lists it is given.
     return _parser().parse_object({key: copy.deepcopy(value)}, defaults=False)[key]
 
 
-def _as_list(value: Any, item: type) -> Any:
+def _as_list(key: str, value: Any, item: Any) -> Any:
+    """A list from text: divided by commas, which only a file name may contain."""
     if isinstance(value, str):
-        return [_from_text(part.strip(), item) for part in value.split(",")] if item is int else [value]
+        return [value] if key == "plugin" else [_from_text(part.strip(), item) for part in value.split(",")]
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +18,7 @@ import yaml
 from holdfast.errors import CheckpointError, HoldfastError, RunError
 from holdfast.run.files import atomic_write, disk_is_full, is_leftover, one_line, plain, remove_leftovers, sha256_json, to_json
 from holdfast.run.result import SplitMetrics, complete_result, validate_result
+from holdfast.run.table import Row, csv_lines, read_rows, rows_up_to, write_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,17 +28,21 @@ if TYPE_CHECKING:
 __all__ = ["Predictions", "Run"]
 
 Model = TypeVar("Model", bound="nn.Module")
-Cell = float | int | str | None
 
 CONFIG = "config.yaml"
 SPLITS = "splits.json"
 HISTORY = "history.csv"
+FEATURES = "features.csv"
+METRICS = "metrics.csv"
 RESULT = "result.json"
 MODEL = "model.safetensors"
 REFERENCE = "reference.json"
 REFERENCE_WEIGHTS = "reference.safetensors"
 PREDICTIONS = "predictions.npz"
 CHECKPOINT = "checkpoint"
+TENSORBOARD = "tensorboard"
+
+METRICS_COLUMNS = ("step", "epoch", "name", "value")
 
 
 class Predictions(NamedTuple):
@@ -59,6 +62,7 @@ class Run:
     - ``config.yaml``: everything needed to repeat the run, with versions
     - ``splits.json``: example ids of each split, classes, data fingerprint
     - ``history.csv``: one row an epoch
+    - ``features.csv``, ``metrics.csv``, ``tensorboard/``: what ``--track features`` and ``--tracker`` ask for
     - ``result.json``: metrics, selections, cost; schema 1
     - ``model.safetensors``: the selected weights
     - ``reference.json``: where the reference weights come from, and the initial head
@@ -95,15 +99,20 @@ class Run:
             raise _cannot_make(path, f"no permission to write in {str(folder)!r}")
 
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
+    def create(cls, path: str | Path, config: Mapping[str, Any], *, packages: Sequence[str] = ()) -> Run:
         """Make the directory and write ``config.yaml``.
+
+        Args:
+            path: New directory.
+            config: The options of the run.
+            packages: Installed packages whose versions are recorded beside those of holdfast and what it stands on.
 
         Raises:
             RunError: The directory is not empty, or cannot be written.
         """
         path = Path(path)
         cls.check_vacant(path)
-        run = cls(path, {key: plain(value) for key, value in config.items()}, _versions())
+        run = cls(path, {key: plain(value) for key, value in config.items()}, _versions(packages))
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -215,33 +224,68 @@ class Run:
     # History
 
     @property
-    def history(self) -> list[dict[str, Cell]]:
+    def history(self) -> list[Row]:
         """Rows of ``history.csv``: numbers as numbers, empty cells as None, a half-written last line left out."""
-        if not self.has(HISTORY):
-            return []
-        text = self._read(HISTORY)
-        reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-        columns = next(reader, [])
-        return [dict(zip(columns, map(_cell, [*row, *[""] * len(columns)]), strict=False)) for row in reader]
+        return self._rows(HISTORY)
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Add a row; a key that earlier rows lack becomes a new column."""
-        self._write_history([*self.history, plain(row)])
+        self._write(HISTORY, write_rows([*self.history, plain(row)]))
 
     def truncate_history(self, step: int) -> None:
         """Drop the rows whose ``step`` lies beyond the given one: a resumed run writes them again."""
-        rows = self.history
-        kept = [row for row in rows if int(row["step"] or 0) <= step]
-        if len(kept) < len(rows):
-            self._write_history(kept)
+        self._truncate(HISTORY, step)
 
-    def _write_history(self, rows: list[dict[str, Cell]]) -> None:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        self._write(HISTORY, text.getvalue())
+    @property
+    def features(self) -> list[Row]:
+        """Rows of ``features.csv``, one an epoch, epoch 0 the pretrained network; empty without ``--track features``."""
+        return self._rows(FEATURES)
+
+    def append_features(self, row: Mapping[str, Any]) -> None:
+        """Add a row to ``features.csv``."""
+        self._write(FEATURES, write_rows([*self.features, plain(row)]))
+
+    def truncate_features(self, step: int) -> None:
+        """Drop the rows whose ``step`` lies beyond the given one."""
+        self._truncate(FEATURES, step)
+
+    @property
+    def metrics(self) -> list[Row]:
+        """Rows of ``metrics.csv``: step, epoch, name, value; empty without ``--tracker csv``."""
+        return self._rows(METRICS)
+
+    def append_metrics(self, step: int, epoch: int, values: Mapping[str, Any]) -> None:
+        """Add one row for each named value to ``metrics.csv``.
+
+        Unlike other files this one grows in place, since it may become long: a process killed in the middle leaves a half-written
+        last line, which is not read and goes when the run is resumed.
+
+        Raises:
+            RunError: The disk is full, or the file cannot be written.
+        """
+        text = csv_lines([step, epoch, name, plain(value)] for name, value in values.items())
+        target = self.path / METRICS
+        with self._explaining(target), target.open("a", encoding="utf-8", newline="") as stream:
+            stream.write(text if stream.tell() else csv_lines([METRICS_COLUMNS]) + text)
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop the rows whose ``step`` lies beyond the given one."""
+        self._truncate(METRICS, step)
+
+    def _rows(self, name: str) -> list[Row]:
+        return read_rows(self._read(name)) if self.has(name) else []
+
+    def _truncate(self, name: str, step: int) -> None:
+        if not self.has(name):
+            return
+        kept = write_rows(rows_up_to(self._rows(name), step))
+        if kept != self._read(name):
+            self._write(name, kept)
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """Folder of the event files of ``--tracker tensorboard``."""
+        return self.path / TENSORBOARD
 
     # Result
 
@@ -361,10 +405,16 @@ class Run:
             RunError: The disk is full, or the file cannot be written.
         """
         target = self.path / name
-        try:
+        with self._explaining(target):
             target.parent.mkdir(exist_ok=True)
             with atomic_write(target) as stream:
                 yield stream
+
+    @contextmanager
+    def _explaining(self, target: Path) -> Iterator[None]:
+        """Say in a sentence why a file cannot be written."""
+        try:
+            yield
         except HoldfastError:
             raise
         except Exception as error:
@@ -460,16 +510,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _versions() -> dict[str, str | None]:
-    packages = {name: _version(name) for name in ("holdfast", "torch", "torchvision", "timm")}
+def _versions(further: Sequence[str]) -> dict[str, str | None]:
+    packages = {name: _version(name) for name in ("holdfast", "torch", "torchvision", "timm", *further)}
     return {**packages, "python": platform.python_version(), "created": datetime.now(UTC).isoformat(timespec="seconds")}
-
-
-def _cell(text: str) -> Cell:
-    """A table cell as the number it was, the text it was, or None where it is empty."""
-    if not text:
-        return None
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text

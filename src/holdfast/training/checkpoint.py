@@ -20,7 +20,7 @@ from holdfast.run import Run
 __all__ = ["drop_weights", "load_checkpoint", "load_weights", "random_state", "restore_random_state", "save_checkpoint", "save_weights"]
 
 STATE = "checkpoint/state.pt"
-SCHEMA = 1
+SCHEMA = 2
 
 
 def save_checkpoint(run: Run, state: Mapping[str, Any]) -> None:
@@ -51,26 +51,26 @@ def load_checkpoint(run: Run) -> dict[str, Any] | None:
     return state
 
 
-def save_weights(run: Run, epoch: int, state: Mapping[str, Tensor]) -> None:
-    """Keep the network's weights after an epoch."""
-    run.save_tensors(_weights_name(epoch), state)
+def save_weights(run: Run, epoch: int, form: str, state: Mapping[str, Tensor]) -> None:
+    """Keep the network's weights after an epoch, ``form`` being ``raw`` or ``ema``."""
+    run.save_tensors(_weights_name(epoch, form), state)
 
 
-def load_weights(run: Run, epoch: int) -> dict[str, Tensor]:
+def load_weights(run: Run, epoch: int, form: str) -> dict[str, Tensor]:
     """The weights kept after an epoch."""
-    return run.load_tensors(_weights_name(epoch))
+    return run.load_tensors(_weights_name(epoch, form))
 
 
-def drop_weights(run: Run, keep: Collection[int]) -> None:
-    """Delete the weights of all epochs but those in ``keep``."""
-    wanted = {(run.path / _weights_name(epoch)).name for epoch in keep}
+def drop_weights(run: Run, keep: Collection[tuple[int, str]]) -> None:
+    """Delete the weights of all epochs and forms but those in ``keep``."""
+    wanted = {(run.path / _weights_name(epoch, form)).name for epoch, form in keep}
     for path in run.checkpoint_dir.glob("epoch-*.safetensors"):
         if path.name not in wanted:
             path.unlink(missing_ok=True)
 
 
-def _weights_name(epoch: int) -> str:
-    return f"checkpoint/epoch-{epoch:05d}.safetensors"
+def _weights_name(epoch: int, form: str) -> str:
+    return f"checkpoint/epoch-{epoch:05d}-{form}.safetensors"
 
 
 def random_state() -> dict[str, Any]:

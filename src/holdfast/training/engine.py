@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -80,9 +80,25 @@ class Engine:
         """Differentiate, scaled in fp16."""
         self._accelerator.backward(loss)
 
+    def clip_gradients(self, parameters: Sequence[nn.Parameter], norm: float) -> Tensor:
+        """Scale gradients down to a global norm, after taking the loss scaling of fp16 out of them.
+
+        Ranks have exchanged their gradients by then, so each finds the same norm. Nothing waits for the device.
+
+        Returns:
+            The norm before, scalar; not finite where a gradient is not.
+        """
+        before: Tensor = self._accelerator.clip_grad_norm_(parameters, norm)
+        return before
+
     def update_was_skipped(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether loss scaling threw the last update away."""
         return bool(getattr(optimizer, "step_was_skipped", False))
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss is multiplied by in fp16, else 1; reading it waits for the device."""
+        return 1.0 if self._accelerator.scaler is None else self._accelerator.scaler.get_scale()
 
     def scaler_state(self) -> dict[str, float] | None:
         """State of the loss scaling, in fp16."""

@@ -39,12 +39,13 @@ class Predictions:
 
 
 def predict_batches(classifier: Classifier, batches: Iterable[Batch], engine: Engine, num_classes: int) -> Predictions:
-    """Evaluate a network in eval mode, over all ranks' shares; its training mode is restored."""
+    """Evaluate a network in eval mode, over all ranks' shares; its training mode and the random states are restored."""
     was_training = classifier.training
     classifier.eval()
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     try:
-        with torch.no_grad(), engine.autocast():
+        # A network of one's own may draw numbers in eval mode too; how often it is evaluated must not change its training.
+        with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []), torch.no_grad(), engine.autocast():
             for batch in batches:
                 logits = classifier(batch.inputs).logits[:, :num_classes]
                 rows.append((logits.float().cpu(), batch.labels.cpu(), batch.index.cpu()))

@@ -16,12 +16,15 @@ __all__ = [
     "Evaluating",
     "Event",
     "Listener",
+    "Measured",
     "Resumed",
     "RunFinished",
     "RunStarted",
     "SetupStarted",
     "StepDone",
+    "StoppedEarly",
     "ignore",
+    "together",
 ]
 
 
@@ -76,12 +79,26 @@ class Resumed:
 
 @dataclass(frozen=True)
 class StepDone:
-    """An optimizer step is done; counters are 1-based. ``loss`` is read off the device every few steps and None in between."""
+    """An optimizer step is done; counters are 1-based.
+
+    Args:
+        epoch: Its epoch.
+        step_in_epoch: Which step of the epoch it was.
+        steps_in_epoch: Steps of an epoch.
+        loss: Mean loss since the epoch began. It is read off the device every 50 steps, and None in between.
+        step: Which step of the run it was.
+        lr: Learning rate of the backbone in this step.
+        means: With ``loss``, the means since the epoch began of everything that is counted at each step: ``loss``, one entry a term,
+            ``train_accuracy``; empty in between.
+    """
 
     epoch: int
     step_in_epoch: int
     steps_in_epoch: int
     loss: float | None = None
+    step: int = 0
+    lr: float | None = None
+    means: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,12 +115,40 @@ class EpochDone:
     Args:
         epoch: Which one.
         total_epochs: Epochs of the whole run.
-        row: Its row of ``history.csv``: epoch, step, lr, loss, one column a term, train_accuracy, val_accuracy, val_loss, seconds.
+        row: Its row of ``history.csv``: epoch, step, lr, loss, one column a term, train_accuracy, val_accuracy, val_loss,
+            seconds; ``gradient_norm`` with ``--clip-norm``, ``ema_val_accuracy`` and ``ema_val_loss`` with ``--ema``.
     """
 
     epoch: int
     total_epochs: int
     row: Mapping[str, float | int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Something beside validation was measured on the network, as ``--track features`` asks for.
+
+    Args:
+        what: Such as ``features``.
+        epoch: Whole epochs done; 0 for the pretrained network.
+        step: Optimizer steps done.
+        values: The numbers by name.
+    """
+
+    what: str
+    epoch: int
+    step: int
+    values: Mapping[str, float | int | None]
+
+
+@dataclass(frozen=True)
+class StoppedEarly:
+    """Training ended after ``epoch`` (1-based) because no epoch since ``best_epoch`` was better by the criterion ``by``."""
+
+    epoch: int
+    total_epochs: int
+    by: str
+    best_epoch: int
 
 
 @dataclass(frozen=True)
@@ -122,9 +167,25 @@ class RunFinished:
     result: Mapping[str, Any]
 
 
-Event = RunStarted | SetupStarted | Resumed | StepDone | Evaluating | EpochDone | CheckpointSaved | RunFinished
+Event = RunStarted | SetupStarted | Resumed | StepDone | Evaluating | EpochDone | Measured | StoppedEarly | CheckpointSaved | RunFinished
 Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
     """The listener of those who do not listen."""
+
+
+def together(*listeners: Listener) -> Listener:
+    """A listener that passes each event on to several, in order.
+
+    Example:
+        >>> together(print, lambda event: print(event.split, "again"))(Evaluating("val"))
+        Evaluating(split='val')
+        val again
+    """
+
+    def listen(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return listen

@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from holdfast.attach import Clock, SourceView, StepContext, warn_about_batch_terms
-from holdfast.config.schema import FitConfig
-from holdfast.data import ImageData
-from holdfast.distributed import gather_objects
-from holdfast.errors import CheckpointError, Interrupted
-from holdfast.models.classifier import Classifier
-from holdfast.models.reference import FrozenReference
-from holdfast.objective import Objective, WeightedTerm
-from holdfast.run import Run
-from holdfast.terms import Term
-from holdfast.training.checkpoint import drop_weights, load_checkpoint, random_state, restore_random_state, save_checkpoint, save_weights
-from holdfast.training.engine import Engine
+from holdfast.attach import warn_about_batch_terms
+from holdfast.errors import Interrupted
+from holdfast.objective import Objective
+from holdfast.step import Clock, StepContext
+from holdfast.training.batches import companion_rows, epoch_batches
+from holdfast.training.callbacks import measure, rewind
+from holdfast.training.candidates import Candidates
+from holdfast.training.checkpoint import drop_weights, load_checkpoint, save_checkpoint, save_weights
 from holdfast.training.evaluate import Predictions, predict_batches
-from holdfast.training.events import CheckpointSaved, EpochDone, Evaluating, Listener, Resumed, SetupStarted, StepDone
+from holdfast.training.events import CheckpointSaved, EpochDone, Evaluating, Measured, Resumed, StepDone, StoppedEarly
 from holdfast.training.interrupt import StopRequest, stop_on_signals
+from holdfast.training.job import Job
 from holdfast.training.meter import Meter
 from holdfast.training.optim import learning_rate_factor, make_optimizer, set_learning_rate
-from holdfast.training.selection import Selection
+from holdfast.training.setup import set_up_terms, source_of
+from holdfast.training.snapshot import check_same_run, restore_modules, restore_progress, take_snapshot
+from holdfast.training.validate import validate
 from holdfast.training.watch import FiniteWatch
 from holdfast.types import Batch, Update
 
-__all__ = ["Job", "Trainer"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a training needs, built.
-
-    ``fingerprints`` (config, data, reference) are stored in each checkpoint and compared when one is loaded.
-    """
-
-    run: Run
-    config: FitConfig
-    data: ImageData
-    classifier: Classifier
-    reference: FrozenReference
-    terms: Sequence[WeightedTerm]
-    engine: Engine
-    listener: Listener
-    fingerprints: dict[str, str]
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -65,17 +45,17 @@ class Trainer:
         self.objective = Objective(job.classifier, job.terms)
         self.meter = Meter()
         self.watch = FiniteWatch()
-        self.selection = Selection()
+        self.skipped = 0  # updates that the loss scaling of fp16 threw away
         self.seconds = {"train": 0.0, "total": 0.0}
-        self._factor = learning_rate_factor(config, self.total_steps)
+        self.epoch_seconds = 0.0
+        self.restored_metrics: dict[str, float] = {}  # of the terms, as they were when the checkpoint was written
+        self._factor = learning_rate_factor(config, self.total_steps, self.steps_per_epoch)
         self._saved_at = self._started_at = time.monotonic()
-        self._epoch_seconds = 0.0
-        self._metrics: dict[str, float] = {}  # of the terms, as they were when the checkpoint was written
 
     # ------------------------------------------------------------------------------------------------------------- start
 
     def train(self) -> None:
-        """Set up or resume, then train to the last epoch.
+        """Set up or resume, then train to the last epoch, or to where ``--patience`` ends.
 
         Raises:
             Interrupted: A signal asked to stop; a checkpoint has been written.
@@ -83,11 +63,19 @@ class Trainer:
         """
         with stop_on_signals() as stop:
             self._start()
-            while self.clock.epoch < self.job.config.epochs:
+            while self.clock.epoch < self.job.config.epochs and not self.stopped_early:
                 self._train_epoch(stop)
                 self._end_epoch()
                 self._stop_if(self._count_ranks(bool(stop))[0], stop)
         self._count_seconds()
+        if self.stopped_early:
+            config = self.job.config
+            self.job.listener(StoppedEarly(self.clock.epoch, config.epochs, config.select, self.candidates.best.epoch))
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether ``--patience`` has run out before the last epoch."""
+        return self.clock.epoch < self.job.config.epochs and self.candidates.out_of_patience(self.clock.epoch)
 
     def predict(self, split: str) -> Predictions:
         """Evaluate the network as it is now on a split, over all ranks."""
@@ -102,99 +90,67 @@ class Trainer:
         torch.manual_seed(job.config.seed * 1_000_003 + job.engine.comm.rank)
         state = load_checkpoint(job.run)
         if state is None:
-            self._set_up_terms()
+            set_up_terms(job, source_of(job, self.total_steps))
         else:
-            self._restore_modules(state)
+            check_same_run(job, state)
+            restore_modules(self, state)
+        self.prepare()
+        if state is None:
+            rewind(job.callbacks, -1)
+            measured = measure(job.callbacks, 0, 0)
+            self._checkpoint()
+            self._announce(measured)
+            return
+        rewind(job.callbacks, state["clock"]["step"] - state["clock"]["step_in_epoch"])
+        if job.engine.is_main:
+            # A checkpoint after an epoch's last step may still be older than the epoch's row.
+            job.run.truncate_history(state["clock"]["step"] - state["clock"]["step_in_epoch"])
+        job.listener(Resumed(str(job.run.path), state["clock"]["epoch"], state["clock"]["step"]))
+        restore_progress(self, state)
+
+    def prepare(self) -> None:
+        """Move everything to its device and make what an update needs, once the terms have their tensors."""
+        job = self.job
         self.module: nn.Module = job.engine.wrap(self.objective)
         self.optimizer = job.engine.wrap_optimizer(make_optimizer(job.config, job.classifier, self.objective.terms))
+        self._trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.candidates = Candidates(job.classifier.net, job.config)
         self._reference = job.reference if any(weighted.term.NEEDS.reference for weighted in job.terms) else None
         # A reference that no term looks at any more should not take up the device's memory.
         job.reference.to(job.engine.device if self._reference is not None else "cpu")
         warn_about_batch_terms(job.terms, job.config.accumulate)
         job.classifier.train()
-        if state is None:
-            self._checkpoint()
-        else:
-            self._restore_rest(state)
-
-    def _set_up_terms(self) -> None:
-        job = self.job
-        data, comm, device = job.data, job.engine.comm, job.engine.device
-        job.reference.to(device)
-
-        def open_split(split: str) -> Iterator[Batch]:
-            return data.batches(split, rank=comm.rank, size=comm.size, device=device)
-
-        source = SourceView(job.reference, len(data.classes), self.total_steps, comm, open_split)
-        for weighted in job.terms:
-            if type(weighted.term).setup is not Term.setup:
-                job.listener(SetupStarted(weighted.name))
-            weighted.term.setup(source)
-            for name in weighted.term.STATE:
-                tensor = getattr(weighted.term, name)
-                if tensor is not None:
-                    tensor.data.copy_(comm.broadcast(tensor))
-
-    def _restore_modules(self, state: dict[str, Any]) -> None:
-        config = self.job.config
-        words = {"data": f"data in {config.data!r}", "reference": f"weights of {config.model!r}", "config": "options in config.yaml"}
-        for what, fingerprint in self.job.fingerprints.items():
-            if state["fingerprints"].get(what) != fingerprint:
-                raise CheckpointError(
-                    f"--resume {self.job.run.path}: the {words[what]} changed since the checkpoint "
-                    f"({state['fingerprints'].get(what, '')[:12]} then, {fingerprint[:12]} now); bring back what it was, or start a new run"
-                )
-        if state["ranks"] != self.job.engine.comm.size:
-            raise CheckpointError(
-                f"--resume {self.job.run.path}: the checkpoint is from {state['ranks']} rank(s), "
-                f"this is {self.job.engine.comm.size}; start as many as before"
-            )
-        self.job.classifier.net.load_state_dict(state["model"])
-        self.objective.terms.load_state_dict(state["terms"])
-
-    def _restore_rest(self, state: dict[str, Any]) -> None:
-        job = self.job
-        mine = state["by_rank"][job.engine.comm.rank]
-        self.optimizer.load_state_dict(state["optimizer"])
-        job.engine.load_scaler_state(state["scaler"])
-        self.objective.multipliers = dict(state["multipliers"])
-        self.selection.load_state_dict(state["selection"])
-        self.meter.load_state_dict(mine["meter"], job.engine.device)
-        self.seconds = dict(state["seconds"])
-        self._epoch_seconds = state["epoch_seconds"]
-        self._metrics = dict(state["metrics"])
-        self.clock = Clock(**state["clock"], total_steps=self.total_steps)
-        if job.engine.is_main:
-            # A checkpoint after an epoch's last step may still be older than the epoch's row.
-            job.run.truncate_history(self.clock.step - self.clock.step_in_epoch)
-        job.listener(Resumed(str(job.run.path), self.clock.epoch, self.clock.step))
-        restore_random_state(mine["random"])
 
     # ------------------------------------------------------------------------------------------------------------- epoch
 
     def _train_epoch(self, stop: StopRequest) -> None:
-        job, config = self.job, self.job.config
-        comm = job.engine.comm
-        batches = job.data.train_batches(
-            epoch=self.clock.epoch,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            accumulate=config.accumulate,
-            rank=comm.rank,
-            size=comm.size,
-            start_step=self.clock.step_in_epoch,
-            device=job.engine.device,
-        )
+        job, clock = self.job, self.clock
+        batches = epoch_batches(job, clock.epoch, start_step=clock.step_in_epoch, companions=self._companions)
         while self.clock.step_in_epoch < self.steps_per_epoch:
             began = time.perf_counter()
-            self._update(batches)
-            loss = self._look_after(stop) if self._is_time(stop) else None
+            self.update(batches)
+            means, stopping = self._look_after(stop) if self._is_time(stop) else ({}, 0)
             spent = time.perf_counter() - began
             self.seconds["train"] += spent
-            self._epoch_seconds += spent
-            job.listener(StepDone(self.clock.epoch + 1, self.clock.step_in_epoch, self.steps_per_epoch, loss))
+            self.epoch_seconds += spent
+            self._announce_step(means)
+            self._stop_if(stopping, stop)
 
-    def _update(self, batches: Iterator[Batch]) -> None:
+    @cached_property
+    def _companions(self) -> dict[str, Iterator[Batch]]:
+        """Rows of other data that terms want beside each batch, from where the run stands."""
+        return companion_rows(self.job, self.clock.step)
+
+    def _announce_step(self, means: Mapping[str, float]) -> None:
+        clock, lr = self.clock, self.job.config.lr * self._factor(self.clock.step - 1, self.clock.epoch)
+        epoch, loss = clock.epoch + 1, means.get("loss")
+        self.job.listener(StepDone(epoch, clock.step_in_epoch, self.steps_per_epoch, loss, step=clock.step, lr=lr, means=means))
+
+    def _announce(self, measured: Sequence[Measured]) -> None:
+        for event in measured:
+            self.job.listener(event)
+
+    def update(self, batches: Iterator[Batch]) -> None:
         """One optimizer step."""
         job, clock = self.job, self.clock
         accumulate = job.config.accumulate
@@ -203,20 +159,47 @@ class Trainer:
             batch = next(batches)
             if micro == 0:
                 self.optimizer.zero_grad(set_to_none=True)  # after the batch is there: freed earlier, its memory would be paged in anew
-            context = StepContext(job.classifier, self._reference, job.engine.comm, job.config.seed, clock, micro, accumulate)
+            context = StepContext(
+                job.classifier,
+                self._reference,
+                job.engine.comm,
+                job.config.seed,
+                clock,
+                micro,
+                accumulate,
+                reference_layers=job.reference_layers,
+            )
             with job.engine.accumulating(self.module, last=micro == accumulate - 1):
                 output = self.module(batch, context)
                 job.engine.backward(output.total)
             self.watch.record(output.values, clock.step)
             self.meter.add(output, batch, accumulate)
+        norm = None if job.config.clip_norm is None else job.engine.clip_gradients(self._trained, job.config.clip_norm)
         self.optimizer.step()
         if job.engine.update_was_skipped(self.optimizer):
-            self.objective.discard_step()
+            self._discard_update()
         else:
-            self.objective.after_step(
-                Update(job.classifier.net, job.engine.comm, clock.step, clock.epoch, clock.step_in_epoch, clock.total_steps)
-            )
+            self._follow_update(norm)
+        # A skipped update advances the clock, and so the learning rate, too: its batch is used up.
         self.clock = Clock(clock.step + 1, clock.epoch, clock.step_in_epoch + 1, clock.total_steps)
+
+    def _follow_update(self, gradient_norm: Tensor | None) -> None:
+        """What comes after an applied update."""
+        job, clock = self.job, self.clock
+        if gradient_norm is not None:
+            self.watch.record_gradient_norm(gradient_norm, clock.step)
+            self.meter.add_gradient_norm(gradient_norm)
+        self.objective.after_step(
+            Update(job.classifier.net, job.engine.comm, clock.step, clock.epoch, clock.step_in_epoch, clock.total_steps)
+        )
+        if self.candidates.average is not None:
+            self.candidates.average.update()  # of the weights that the terms have projected
+
+    def _discard_update(self) -> None:
+        """Forget an update that the loss scaling of fp16 threw away."""
+        self.skipped += 1
+        self.objective.discard_step()
+        self.watch.check_scale(self.job.engine.loss_scale, self.clock.step)
 
     def _is_time(self, stop: StopRequest) -> bool:
         """Whether to look after the run now. Ranks must agree without talking, so with several only the step count decides."""
@@ -226,15 +209,14 @@ class Trainer:
     def _checkpoint_is_due(self) -> bool:
         return time.monotonic() - self._saved_at > 60 * self.job.config.checkpoint_minutes
 
-    def _look_after(self, stop: StopRequest) -> float | None:
-        """What is done now and then: read the finiteness, write a timed checkpoint, stop when asked to."""
+    def _look_after(self, stop: StopRequest) -> tuple[dict[str, float], int]:
+        """What is done now and then: read finiteness and means, write a checkpoint where it is due; how many ranks are to stop."""
         comm = self.job.engine.comm
         self.watch.check(comm)
         stopping, due = self._count_ranks(bool(stop), self._checkpoint_is_due())
         if stopping or due:
             self._checkpoint()
-        self._stop_if(stopping, stop)
-        return self.meter.read(comm).get("loss")
+        return self.meter.read(comm), stopping
 
     def _count_ranks(self, *wishes: bool) -> list[int]:
         """How many ranks want each of these: ranks act together, and one that was asked to stop takes the others along."""
@@ -255,26 +237,25 @@ class Trainer:
         self._share_buffers()
         row = self._row()
         epoch = clock.epoch + 1
-        kept = False
-        if job.data.has("val"):
-            val = self.predict("val")
-            row |= {"val_accuracy": val.accuracy, "val_loss": val.loss}
-            kept = self.selection.offer(epoch, clock.step, accuracy=val.accuracy, loss=val.loss)
-        row["seconds"] = round(self._epoch_seconds, 3)
+        better = validate(self, row)
+        measured = measure(job.callbacks, epoch, clock.step)
+        row["seconds"] = round(self.epoch_seconds, 3)
         self.watch.check(job.engine.comm)
-        if kept:
+        if better:
             self._check_weights()
-        if kept and job.engine.is_main:
-            save_weights(job.run, epoch, job.classifier.net.state_dict())
+        if job.engine.is_main:
+            for form in better:
+                save_weights(job.run, epoch, form, self.candidates.weights(form))
         self.clock = Clock(clock.step, epoch, 0, clock.total_steps)
         self.meter.reset()
-        self._epoch_seconds = 0.0
+        self.epoch_seconds = 0.0
         if job.engine.is_main:
             job.run.append_history(row)
         self._checkpoint()
         if job.engine.is_main:
-            drop_weights(job.run, self.selection.epochs)
+            drop_weights(job.run, self.candidates.wanted)
         job.listener(EpochDone(epoch, job.config.epochs, row))
+        self._announce(measured)
 
     def _row(self) -> dict[str, float | int | None]:
         """This epoch's line of ``history.csv``, without validation."""
@@ -282,12 +263,12 @@ class Trainer:
         row: dict[str, float | int | None] = {"epoch": self.clock.epoch + 1, "step": step}
         row["lr"] = self.job.config.lr * self._factor(step - 1, self.clock.epoch)
         row |= self.meter.read(self.job.engine.comm)
-        row |= self._term_metrics()
+        row |= self.term_metrics()
         return row
 
-    def _term_metrics(self) -> dict[str, float]:
+    def term_metrics(self) -> dict[str, float]:
         """Numbers of the terms; resumed after an epoch's last step, they are those of the checkpoint."""
-        return self._metrics | {name: float(value) for name, value in self.objective.metrics().items()}
+        return self.restored_metrics | {name: float(value) for name, value in self.objective.metrics().items()}
 
     # -------------------------------------------------------------------------------------------------------- checkpoint
 
@@ -297,29 +278,10 @@ class Trainer:
         self.watch.check(engine.comm)
         self._share_buffers()
         self._count_seconds()
-        by_rank = gather_objects({"random": random_state(), "meter": self.meter.state_dict()}, engine.comm)
         self._check_weights()  # on every rank, so that none waits for one that has stopped
+        state = take_snapshot(self)
         if engine.is_main:
-            clock = self.clock
-            save_checkpoint(
-                job.run,
-                {
-                    "fingerprints": job.fingerprints,
-                    "ranks": engine.comm.size,
-                    "threads": torch.get_num_threads(),
-                    "clock": {"step": clock.step, "epoch": clock.epoch, "step_in_epoch": clock.step_in_epoch},
-                    "model": job.classifier.net.state_dict(),
-                    "terms": self.objective.terms.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": engine.scaler_state(),
-                    "multipliers": self.objective.multipliers,
-                    "metrics": self._term_metrics(),
-                    "selection": self.selection.state_dict(),
-                    "seconds": self.seconds,
-                    "epoch_seconds": self._epoch_seconds,
-                    "by_rank": by_rank,
-                },
-            )
+            save_checkpoint(job.run, state)
         engine.wait()
         self._saved_at = time.monotonic()
         job.listener(CheckpointSaved(str(job.run.checkpoint_dir), self.clock.step))

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from holdfast.config.schema import FitConfig
 from holdfast.models.classifier import Classifier
-from holdfast.schedules import cosine_factor, multistep_factor
+from holdfast.models.select import layer_depths
+from holdfast.models.target_classifier import SGD
+from holdfast.schedules import cosine_factor, multistep_factor, warmup_factor
 
-__all__ = ["learning_rate_factor", "make_optimizer", "set_learning_rate"]
+__all__ = ["classifier_sgd", "learning_rate_factor", "make_optimizer", "set_learning_rate", "warmup_steps"]
 
 
 def make_optimizer(config: FitConfig, classifier: Classifier, terms: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over backbone, head and the terms' own parameters, in up to three groups.
+    """The optimizer over backbone, head and the terms' own parameters, each in a group, the backbone in one a layer with ``layer_decay``.
 
     SGD (with Nesterov momentum, where there is momentum) and AdamW as ``torch.optim`` defines them. Each group remembers its rate at
-    factor 1 as ``base_lr``. The terms' parameters, which are as new as the head, take the head's rate.
+    factor 1 as ``base_lr``. The terms' parameters, which are as new as the head, take the head's rate. Frozen parameters are left out.
     """
-    head_lr = config.lr if config.head_lr is None else config.head_lr
+    head_lr = _head_lr(config)
     groups = [
-        {"params": [p for _, p in classifier.backbone_parameters() if p.requires_grad], "base_lr": config.lr, "name": "backbone"},
+        *_backbone_groups(config, classifier),
         {"params": [p for _, p in classifier.head_parameters() if p.requires_grad], "base_lr": head_lr, "name": "head"},
-        {"params": list(terms.parameters()), "base_lr": head_lr, "name": "terms"},
+        {"params": [p for p in terms.parameters() if p.requires_grad], "base_lr": head_lr, "name": "terms"},
     ]
     groups = [{**group, "lr": group["base_lr"]} for group in groups if group["params"]]
     if config.optimizer == "sgd":
@@ -32,16 +35,54 @@ def make_optimizer(config: FitConfig, classifier: Classifier, terms: nn.Module) 
     return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
 
-def learning_rate_factor(config: FitConfig, total_steps: int) -> Callable[[int, int], float]:
-    """The factor as a function of (step, epoch), both 0-based."""
-    if config.schedule == "cosine":
-        return lambda step, epoch: cosine_factor(step, total_steps, config.warmup_steps)
+def classifier_sgd(config: FitConfig) -> SGD:
+    """How methods train a classifier before the run: by the SGD of the run, or by the usual one where the run has another optimizer."""
+    batchnorm = config.batchnorm == "train"
+    if config.optimizer != "sgd":
+        return SGD(train_batchnorm=batchnorm)
+    return SGD(config.lr, _head_lr(config), config.momentum, config.weight_decay, batchnorm)
 
-    def factor(step: int, epoch: int) -> float:
-        warmup = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
-        return warmup * (multistep_factor(epoch, config.milestones, config.gamma) if config.schedule == "step" else 1.0)
 
-    return factor
+def _head_lr(config: FitConfig) -> float:
+    if config.head_lr_factor is not None:
+        return config.lr * config.head_lr_factor
+    return config.lr if config.head_lr is None else config.head_lr
+
+
+def _backbone_groups(config: FitConfig, classifier: Classifier) -> list[dict[str, Any]]:
+    """One group, or with layer-wise decay one for each depth d of D, at the rate ``lr · layer_decay^(D - d)``; the head is at depth D."""
+    trained = {name: parameter for name, parameter in classifier.backbone_parameters() if parameter.requires_grad}
+    if config.layer_decay == 1:
+        return [{"params": list(trained.values()), "base_lr": config.lr, "name": "backbone"}]
+    depths = layer_depths(classifier.net, classifier.head_name)
+    deepest = max(depths.values())
+    return [
+        {
+            "params": [parameter for name, parameter in trained.items() if depths[name] == depth],
+            "base_lr": config.lr * config.layer_decay ** (deepest - depth),
+            "name": f"layer {depth}",
+        }
+        for depth in range(deepest + 1)
+    ]
+
+
+def warmup_steps(config: FitConfig, steps_per_epoch: int) -> int:
+    """Steps of warm-up, at least one where ``warmup_epochs`` is above 0."""
+    if not config.warmup_epochs:
+        return config.warmup_steps
+    return max(1, round(config.warmup_epochs * steps_per_epoch))
+
+
+def learning_rate_factor(config: FitConfig, total_steps: int, steps_per_epoch: int) -> Callable[[int, int], float]:
+    """The factor as a function of (step, epoch), both 0-based: warm-up times schedule, the cosine beginning after the warm-up."""
+    warmup = warmup_steps(config, steps_per_epoch)
+
+    def after(step: int, epoch: int) -> float:
+        if config.schedule == "cosine":
+            return cosine_factor(max(step, warmup), total_steps, warmup)
+        return multistep_factor(epoch, config.milestones, config.gamma) if config.schedule == "step" else 1.0
+
+    return lambda step, epoch: warmup_factor(step, warmup, config.warmup, config.warmup_start) * after(step, epoch)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -13,9 +13,12 @@ from holdfast.training.checkpoint import drop_weights, load_weights
 from holdfast.training.evaluate import Predictions, measure
 from holdfast.training.loop import Trainer
 
-__all__ = ["finish"]
+__all__ = ["finish", "peak_memory_mib"]
 
 _EVALUATED = ("val", "test")
+
+State = tuple[int, str]
+"""Weights of the network: after which epoch, and ``raw`` or ``ema``."""
 
 
 def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[str, Any]:
@@ -26,11 +29,8 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
     """
     job = trainer.job
     candidates = _candidates(trainer)
-    evaluated = _evaluate(trainer, [candidate.epoch for candidate in candidates])
-    selections = [
-        {"by": candidate.by, "epoch": candidate.epoch, "step": candidate.step, "weights": "raw", **_measured(evaluated[candidate.epoch])}
-        for candidate in candidates
-    ]
+    evaluated = _evaluate(trainer, [candidate.state for candidate in candidates])
+    selections = [{**candidate.record, **_measured(evaluated[candidate.state])} for candidate in candidates]
     result = {
         "schema": 1,
         "holdfast": holdfast_version,
@@ -46,6 +46,12 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
             "parameters": sum(parameter.numel() for parameter in job.classifier.net.parameters()),
             "reference_fingerprint": job.fingerprints["reference"],
         },
+        "training": {
+            "epochs": trainer.clock.epoch,
+            "planned_epochs": job.config.epochs,
+            "stopped_early": trainer.stopped_early,
+            "skipped_updates": trainer.skipped,
+        },
         "train": measure(trainer.predict("train")),
         "val": selections[0]["val"],
         "test": selections[0]["test"],
@@ -54,7 +60,7 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
         "cost": _cost(trainer),
     }
     if job.engine.is_main:
-        predictions = evaluated[candidates[0].epoch]
+        predictions = evaluated[candidates[0].state]
         job.run.save_model(job.classifier.net.state_dict())
         job.run.save_predictions({split: _with_ids(split, predictions[split], trainer) for split in predictions})
         job.run.write_result(result)
@@ -64,33 +70,54 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
 
 
 class _Candidate(NamedTuple):
-    """A state that could be the result: the words of ``--select``, the epoch (from 1), the steps done."""
+    """Weights that could be the result: the words of ``--select``, the epoch (from 1), the steps done, ``raw`` or ``ema``."""
 
     by: str
     epoch: int
     step: int
+    weights: str
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``result.json`` says of it; a choice made on the test split is marked, since its test accuracy is too good."""
+        return {**self._asdict(), **({"optimistic": True} if self.by == "best-by-test" else {})}
+
+    @property
+    def state(self) -> State:
+        """Which weights these are; several criteria may point at the same."""
+        return self.epoch, self.weights
 
 
 def _candidates(trainer: Trainer) -> list[_Candidate]:
     """The selections, primary first."""
-    found = [_Candidate("last", trainer.job.config.epochs, trainer.clock.step)]
-    found += [_Candidate(by, chosen.epoch, chosen.step) for by, chosen in trainer.selection.best.items()]
-    return sorted(found, key=lambda candidate: candidate.by != trainer.job.config.select)
+    config, epoch, step = trainer.job.config, trainer.clock.epoch, trainer.clock.step
+    found = [
+        candidate
+        for form, selection in trainer.candidates.selections.items()
+        for candidate in (
+            _Candidate("last", epoch, step, form),
+            *(_Candidate(by, chosen.epoch, chosen.step, form) for by, chosen in selection.best.items()),
+        )
+    ]
+    return sorted(found, key=lambda candidate: (candidate.by, candidate.weights) != (config.select, config.primary_weights))
 
 
-def _evaluate(trainer: Trainer, epochs: Sequence[int]) -> dict[int, dict[str, Predictions]]:
-    """Predictions of each epoch's weights on val and test; leaves the network at the weights of the first."""
+def _evaluate(trainer: Trainer, states: Sequence[State]) -> dict[State, dict[str, Predictions]]:
+    """Predictions of each state's weights on val and test; leaves the network at the first."""
     job = trainer.job
-    last = {name: tensor.detach().clone() for name, tensor in job.classifier.net.state_dict().items()}
+    last = {
+        (trainer.clock.epoch, form): {name: tensor.detach().clone() for name, tensor in trainer.candidates.weights(form).items()}
+        for form in trainer.candidates.forms
+    }
 
-    def load(epoch: int) -> None:
-        job.classifier.net.load_state_dict(last if epoch == job.config.epochs else load_weights(job.run, epoch))
+    def load(state: State) -> None:
+        job.classifier.net.load_state_dict(last[state] if state in last else load_weights(job.run, *state))
 
     evaluated = {}
-    for epoch in dict.fromkeys(epochs):
-        load(epoch)
-        evaluated[epoch] = {split: trainer.predict(split) for split in _EVALUATED if job.data.has(split)}
-    load(epochs[0])
+    for state in dict.fromkeys(states):
+        load(state)
+        evaluated[state] = {split: trainer.predict(split) for split in _EVALUATED if job.data.has(split)}
+    load(states[0])
     return evaluated
 
 
@@ -124,7 +151,7 @@ def _cost(trainer: Trainer) -> dict[str, Any]:
         "seconds_per_step": per_step,
         "seconds_per_epoch": per_step * trainer.steps_per_epoch,
         "images_per_second": trainer.batch_size / per_step if per_step else None,
-        "peak_memory_mib": _peak_memory_mib(job.engine.device),
+        "peak_memory_mib": peak_memory_mib(job.engine.device),
     }
 
 
@@ -134,7 +161,7 @@ def _device_name(device: torch.device) -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
-def _peak_memory_mib(device: torch.device) -> float:
+def peak_memory_mib(device: torch.device) -> float:
     """Peak of the device's allocations, or on the CPU of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20

@@ -20,7 +20,7 @@ class Chosen:
 
 
 class Selection:
-    """Best epochs by validation accuracy and loss; ties go to the earliest.
+    """Best epochs by validation accuracy and loss, and by test accuracy where that is tracked; ties go to the earliest.
 
     Example:
         >>> selection = Selection()
@@ -35,13 +35,24 @@ class Selection:
 
     def offer(self, epoch: int, step: int, *, accuracy: float, loss: float) -> bool:
         """Compare an epoch with the best so far; whether its weights are to be kept."""
-        improved = False
         # Both are written as "larger is better", so one comparison serves; a loss of NaN would win or lose every comparison.
-        for by, value in (("val-accuracy", accuracy), ("val-loss", -math.inf if math.isnan(loss) else -loss)):
-            if by not in self.best or value > self.best[by].value:
-                self.best[by] = Chosen(epoch, step, value)
-                improved = True
+        by_accuracy = self._take("val-accuracy", Chosen(epoch, step, accuracy))
+        by_loss = self._take("val-loss", Chosen(epoch, step, -math.inf if math.isnan(loss) else -loss))
+        return by_accuracy or by_loss
+
+    def offer_test(self, epoch: int, step: int, *, accuracy: float) -> bool:
+        """As :meth:`offer`, by accuracy on the test split: an optimistic choice, for comparison with papers that made it."""
+        return self._take("best-by-test", Chosen(epoch, step, accuracy))
+
+    def _take(self, by: str, chosen: Chosen) -> bool:
+        improved = by not in self.best or chosen.value > self.best[by].value
+        if improved:
+            self.best[by] = chosen
         return improved
+
+    def epochs_without_better(self, by: str, epoch: int) -> int:
+        """How many epochs up to ``epoch`` have passed since the best one by a criterion; 0 before the first."""
+        return epoch - self.best[by].epoch if by in self.best else 0
 
     @property
     def epochs(self) -> set[int]:
