@@ -7,13 +7,14 @@ INSTALLED := $(VENV)/.installed
 LONG := slow or ranks or real or browser
 
 .DEFAULT_GOAL := help
-.PHONY: help venv new-venv demo test check format clean
+.PHONY: help venv new-venv demo test check docs format clean
 
 help:
 	@echo 'make demo     fine-tune the embedded network on embedded digits, with and without AdaRand, and compare'
-	@echo 'make test     all checks and all tests'
+	@echo 'make test     all checks, the documentation and all tests'
 	@echo 'make check    lint, format, types, spelling, import table'
-	@echo 'make format   put the code into the form that make check asks for'
+	@echo 'make docs     build the pages of docs/ into docs/_build/html'
+	@echo 'make format   put code, and the README's table of methods, into the form that make check asks for'
 	@echo 'make venv     only make .venv and install'
 	@echo 'make clean    remove .venv and caches'
 	@echo 'PYTHON=python3.12 make ... chooses the interpreter that .venv is made from'
@@ -42,14 +43,19 @@ check: $(INSTALLED)
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-test: check
+# Offline; a warning is an error, a name of holdfast that leads nowhere included.
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky -b html -d docs/_build/doctrees docs docs/_build/html
+
+test: check docs
 	$(BIN)/python -m pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(LONG)' -n 2
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	PYTHONPATH=docs $(BIN)/python -m holdfast_pages.readme
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/methods docs/options.md .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

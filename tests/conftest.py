@@ -21,8 +21,8 @@ LONG_KINDS = ("slow", "ranks", "real", "browser")
 """Markers that a bare ``pytest`` leaves out; ``make test`` runs them."""
 
 SET_BY_LIBRARIES = {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "PYTEST_CURRENT_TEST", "KMP_INIT_AT_FORK", "CUDA_MODULE_LOADING"}
-SET_BY_LIBRARIES |= {"_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"}
-"""Variables that pytest and torch change while they work."""
+SET_BY_LIBRARIES |= {"_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", "KMP_DUPLICATE_LIB_OK"}
+"""Variables that pytest, torch and scikit-learn change while they work."""
 
 collect_ignore_glob = ["plugins/*"]  # files that a test loads as a user would; importing them here would register their methods
 

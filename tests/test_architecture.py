@@ -25,7 +25,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "checks": (),
     "terms": (),
     "schedules": (),
-    "catalog": (),
+    "entry_points": (),
+    "catalog": ("entry_points",),
     "run": (),
     "distributed": (),
     "config": ("catalog",),
@@ -33,10 +34,14 @@ TABLE: dict[str, tuple[str, ...]] = {
     "models": (),
     "regularizers": ("terms", "models.select", "schedules"),
     "losses": ("terms", "models.select", "schedules"),
+    "transforms": ("terms",),
     "objective": ("terms", "models"),
-    "attach": ("terms", "models", "objective", "distributed", "catalog"),
+    "step": ("terms", "models", "objective"),
+    "attach": ("terms", "models", "objective", "step", "distributed", "catalog"),
+    "measures": ("run", "models", "data"),
     "training": (
         "objective",
+        "step",
         "attach",
         "terms",
         "losses.functional",
@@ -48,7 +53,10 @@ TABLE: dict[str, tuple[str, ...]] = {
         "schedules",
         "report.records",
     ),
+    "planning": ALL_BUT_CLI,
     "build": ALL_BUT_CLI,
+    "parts": ALL_BUT_CLI,
+    "requirements": ALL_BUT_CLI,
     "testing": ALL_BUT_CLI,
     "predict": ALL_BUT_CLI,
     "api": ALL_BUT_CLI,
@@ -60,7 +68,7 @@ TABLE: dict[str, tuple[str, ...]] = {
 }
 """For each room, the modules of other rooms it may import. A row is added in the commit that opens a room."""
 
-TORCH_FREE = ("errors", "catalog", "checks", "config", "run", "schedules")
+TORCH_FREE = ("errors", "entry_points", "catalog", "checks", "config", "run", "schedules")
 """Rooms that may not bring torch with them: help, lists and bad options answer without it."""
 
 

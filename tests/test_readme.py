@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import torch
+from holdfast_pages.readme import with_table
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,3 +36,18 @@ def test_links_of_the_pages_lead_somewhere():
         assert links, page
         for link in links:
             assert (ROOT / link).exists(), f"{page}: {link}"
+
+
+def test_the_table_of_methods_is_that_of_the_catalog():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "| `adarand` | " in text
+    assert with_table(text) == text, "run `make format`: it writes the table from the catalog"
+
+
+def test_a_table_that_lags_behind_is_replaced_and_nothing_else():
+    before = "# x\n\n| name | what it does | needs |\n|---|---|---|\n| `old` | a | b |\n\nafter | this\n"
+    after = with_table(before)
+    assert after.startswith("# x\n\n| name | what it does | ")
+    assert after.endswith(" |\n\nafter | this\n")
+    assert "`old`" not in after
+    assert "| `adarand` | " in after

@@ -20,6 +20,7 @@ __all__ = [
     "NonFiniteError",
     "RunError",
     "ShapeError",
+    "describe",
     "suggest",
 ]
 
@@ -68,6 +69,18 @@ class Interrupted(HoldfastError, RuntimeError):
     """Training was asked to stop; a checkpoint has been written."""
 
     exit_status = 1
+
+
+def describe(error: BaseException) -> str:
+    r"""An error raised by code of the user's, as the tail of a sentence: its kind, but for our own, and what it says.
+
+    Example:
+        >>> describe(ValueError("bad\nnews.")), describe(ConfigError("lr: too large"))
+        ('ValueError: bad news', 'lr: too large')
+    """
+    kind = "" if isinstance(error, HoldfastError) else type(error).__name__
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split()).rstrip(".")
+    return ": ".join(filter(None, (kind, text)))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -1,0 +1,62 @@
+"""The kinds of models and datasets that are named by a prefix."""
+
+from __future__ import annotations
+
+from holdfast.catalog.records import Family
+
+__all__ = ["DATASETS", "MODELS"]
+
+MODELS: dict[str, Family] = {
+    family.prefix: family
+    for family in (
+        Family("timm", "a network of the timm library", "timm:resnet50"),
+        Family("torchvision", "a network of torchvision", "torchvision:mobilenet_v3_small"),
+        Family(
+            "demo",
+            "small networks that holdfast knows by name",
+            "demo:glyphnet",
+            {
+                "glyphnet": "residual network for 32 px, 64 features, pretrained by this project on rendered letters; weights included",
+                "mobilenetv1-025": "MobileNetV1 with a quarter of the channels, 256 features; bring weights with --weights",
+            },
+        ),
+        Family("python", "a function of your own that returns a network", "python:my_models:build"),
+    )
+}
+
+_CUB = (
+    "torchvision has no CUB-200; get the archive from its authors, and give the folder of its images, or a table with the columns path, "
+    "label and split"
+)
+
+DATASETS: dict[str, Family] = {
+    family.prefix: family
+    for family in (
+        Family("", "a folder: CLASS/images or train|val|test/CLASS/images", "cars/"),
+        Family("csv", "a table with the columns path and label, and where wanted split, weight, id and others of your own", "cars.csv"),
+        Family("jsonl", "the same as JSON lines, one object an image", "cars.jsonl"),
+        Family(
+            "torchvision",
+            "datasets of torchvision in FOLDER, or in ./data",
+            "torchvision:NAME@FOLDER",
+            {
+                "cifar10": "10 kinds of things, 32 px",
+                "cifar100": "100 kinds of things, 32 px",
+                "dtd": "Describable Textures, 47 classes, first partition",
+                "fgvc-aircraft": "100 variants of aircraft",
+                "flowers102": "Oxford Flowers, 102 species",
+                "food101": "101 dishes",
+                "oxford-iiit-pet": "37 breeds of cats and dogs",
+                "stanford-cars": "196 models of cars",
+            },
+            {"cub": _CUB, "cub200": _CUB, "cub-200": _CUB, "cub200-2011": _CUB, "cub-200-2011": _CUB},
+        ),
+        Family("hf", "a dataset of the library datasets in FOLDER: what save_to_disk wrote, or Parquet files", "hf:FOLDER"),
+        Family(
+            "demo",
+            "small real datasets that come with holdfast's dependencies",
+            "demo:digits",
+            {"digits": "1797 handwritten digits of 64 writers, 8 x 8 px (scikit-learn)"},
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""Methods for holdfast: ``logit-norm`` and ``brier``."""
