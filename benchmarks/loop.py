@@ -72,6 +72,7 @@ def measure(setting: Setting, device: torch.device, epochs: int) -> dict[str, ob
             image_size=setting.image_size,
             batch_size=setting.batch_size,
             precision=setting.precision,
+            channels_last="off",  # as the bare loop
             epochs=epochs + 1,
             device=str(device),
             out=Path(folder) / "run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -33,11 +33,19 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def interleave(
-    base: Callable[[], object], other: Callable[[], object], device: torch.device, *, steps: int, blocks: int, warmup: int = 3
+    base: Callable[[], object],
+    other: Callable[[], object],
+    device: torch.device,
+    *,
+    steps: int,
+    blocks: int,
+    warmup: int = 3,
+    typical: Callable[[Iterable[float]], float] = statistics.median,
 ) -> Ratio:
     """Time two calls in turn, ``steps`` times in each of ``blocks`` blocks.
 
-    A slow moment of the machine then hits both; which goes first alternates.
+    A slow moment of the machine then hits both; which goes first alternates. ``typical`` sums up the times of a block: the median, unless
+    some steps do what others do not.
     """
     for _ in range(warmup):
         base()
@@ -52,6 +60,6 @@ def interleave(
                 first, second = seconds(base, device), seconds(other, device)
             pairs.append((first, second))
         first_times, second_times = zip(*pairs, strict=True)
-        ratios.append(statistics.median(second_times) / statistics.median(first_times))
-        bases.append(statistics.median(first_times))
+        ratios.append(typical(second_times) / typical(first_times))
+        bases.append(typical(first_times))
     return Ratio(statistics.median(ratios), min(ratios), max(ratios), statistics.median(bases))

@@ -11,20 +11,24 @@ import torch
 from torch import Tensor, nn
 
 import holdfast
-from holdfast.attach import Attached, Clock, SourceView, StepContext, build_terms
+from holdfast.attach import Attached, build_terms, prepare_network
 from holdfast.catalog import parse_methods
 from holdfast.distributed import SingleProcess
 from holdfast.errors import ConfigError, DataError, ModelError
 from holdfast.models.classifier import Classifier
 from holdfast.models.reference import FrozenReference
 from holdfast.objective import Objective
+from holdfast.step import Clock, SourceView, StepContext
 from holdfast.terms import Needs, Regularizer, Scope
 from holdfast.testing import SmallNet
 from holdfast.types import Batch, Step, Update
 
 K, STEPS, BATCH = 3, 6, 8
 
-METHODS: list[Any] = ["plain", "fnp", {"name": "randreg", "prior": "normal"}, "randreg", "randreg-cp", "adarand", "l2-sp", "adarand+l2-sp"]
+METHODS: list[Any] = [
+    *("plain", "fnp", {"name": "randreg", "prior": "normal"}, "randreg", "randreg-cp", "adarand", "l2-sp", "adarand+l2-sp"),
+    {"name": "delta", "layers": "body.0", "attention": True, "attention_epochs": 1},
+]
 
 
 def batches(count: int = STEPS) -> list[tuple[Tensor, Tensor]]:
@@ -68,16 +72,18 @@ def train(net: nn.Module, terms: Attached, optimizer: torch.optim.Optimizer, ste
 def train_objective(net: nn.Module, method: Any) -> Objective:
     """The same with the parts that holdfast's own loop is made of."""
     reference, classifier = FrozenReference(copy.deepcopy(net)), Classifier(net)
-    objective = Objective(classifier, build_terms(parse_methods(methods_of(method))))
+    terms = build_terms(parse_methods(methods_of(method)))
+    layers = prepare_network(classifier, reference, terms)
+    objective = Objective(classifier, terms)
     comm, optimizer = SingleProcess(), optimizer_of(net)
 
     def open_split(split: str) -> Any:
         return (Batch(inputs, labels, torch.full_like(labels, -1)) for inputs, labels in batches())
 
     for term in objective.terms:
-        term.setup(SourceView(reference, K, STEPS, comm, open_split))
+        term.setup(SourceView(reference, K, STEPS, comm, open_split, lambda split: split == "train", seed=5))
     for number, (inputs, labels) in enumerate(batches()):
-        context = StepContext(classifier, reference, comm, 5, Clock(number, 0, number, STEPS))
+        context = StepContext(classifier, reference, comm, 5, Clock(number, 0, number, STEPS), reference_layers=layers)
         objective(Batch(inputs, labels, torch.full_like(labels, -1)), context).total.backward()
         optimizer.step()
         objective.after_step(Update(net, comm, number, 0, number, STEPS))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
 
 from holdfast import attach
 from holdfast.catalog import METHODS, Option
-from holdfast.terms import Needs, Regularizer, TaskLoss, Term
+from holdfast.config.plugins import load_plugin
+from holdfast.errors import DataError
+from holdfast.terms import ModelTransform, Needs, Regularizer, TaskLoss, Term
 from holdfast.testing import check_loss, check_regularizer
 from holdfast.types import Source, Step, Update
 
@@ -25,11 +28,28 @@ VARIANTS = [
     ("adarand", {"inter": False}),
     ("adarand", {"distance": "cosine", "alpha": 0.0, "prior_schedule": "constant"}),
     ("l2-sp", {}),
+    ("bss", {}),
+    ("bss", {"k": 7, "gather": False}),
+    ("delta", {"layers": "body.0"}),
+    ("delta", {"layers": "body.0,body.2", "attention": True, "attention_epochs": 2, "reduction": "mean"}),
+    ("delta", {"layers": "body.2", "attention": True, "attention_epochs": 1, "attention_train_backbone": False}),
+    ("core-tuning", {}),
+    ("bi-tuning", {}),
+    ("uot", {}),
+    ("co-tuning", {}),
+    ("co-tuning", {"relationship": "direct", "calibration": 0.5}),
+    ("dr-tune", {"queue_size": 20, "rotation_every": 2}),
+    ("dr-tune", {"queue_size": 5, "rotation_every": 1}),
+    ("core-tuning", {"detach_originals": False, "normalize": "positives", "alpha": 2.0, "gather": False}),
 ]
+
+STOPS_GRADIENT = {"bi-tuning", "core-tuning", "dr-tune"}
+"""Methods that hold parts of their value constant; their own tests and reference files check the gradient."""
 
 
 def test_every_method_is_checked() -> None:
-    assert {name for name, _ in VARIANTS} == {name for name, record in METHODS.items() if "plugin" not in record.target}
+    checked = {name for name, record in METHODS.items() if "plugin" not in record.target and record.kind != "model transform"}
+    assert {name for name, _ in VARIANTS} == checked
 
 
 @pytest.mark.parametrize(
@@ -37,17 +57,18 @@ def test_every_method_is_checked() -> None:
 )
 def test_method_keeps_the_contract(name: str, options: dict[str, object]) -> None:
     term = METHODS[name].load()(**options)
+    stops = name in STOPS_GRADIENT and options.get("detach_originals", True) is True
     if isinstance(term, TaskLoss):
-        check_loss(term)
+        check_loss(term, stops_gradient=stops)
     else:
-        check_regularizer(term)
+        check_regularizer(term, stops_gradient=stops)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_record_matches_its_class(name: str) -> None:
     record = METHODS[name]
     cls = record.load()
-    assert issubclass(cls, TaskLoss if record.kind == "task loss" else Regularizer)
+    assert issubclass(cls, {"task loss": TaskLoss, "regularizer": Regularizer, "model transform": ModelTransform}[record.kind])
     parameters = [
         p
         for p in list(inspect.signature(cls.__init__).parameters.values())[1:]
@@ -123,6 +144,28 @@ class ChangesLabels(Regularizer):
 def test_contract_finds_a_broken_method(term: Regularizer, sentence: str) -> None:
     with pytest.raises(AssertionError, match=sentence):
         check_regularizer(term)
+
+
+@pytest.mark.usefixtures("own_catalog")
+def test_the_method_that_the_documentation_shows_keeps_the_contract() -> None:
+    module = load_plugin(str(Path(__file__).parent / "plugins" / "class_mean.py"))
+    check_regularizer(module.ClassMean())
+
+
+class RefusesData(Regularizer):
+    NEEDS = Needs(layers=("pooled",))
+
+    def setup(self, source: Source) -> None:
+        if source.num_classes == 2:
+            raise DataError("two classes are too few")
+
+    def penalty(self, step: Step) -> torch.Tensor:
+        return step.features["pooled"].square().mean()
+
+
+def test_contract_lets_a_method_refuse_absent_classes_only() -> None:
+    with pytest.raises(AssertionError, match="RefusesData: setup refuses data in which no class is absent"):
+        check_regularizer(RefusesData())
 
 
 def test_terms_of_a_dict_are_logged_by_name_and_weighted_apart() -> None:

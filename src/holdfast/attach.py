@@ -1,16 +1,10 @@
-"""A method in your own training loop, and the objects through which terms see any loop.
-
-The project's loop uses the same :class:`StepContext`, :class:`Draws` and :class:`SourceView`, so a method cannot behave differently in
-the two.
-"""
+"""A method in your own training loop, and what every loop does with methods before the first step."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,209 +16,15 @@ from holdfast.errors import ConfigError, DataError
 from holdfast.models.classifier import Classifier, find_head
 from holdfast.models.reference import FrozenReference
 from holdfast.objective import Objective, WeightedTerm
-from holdfast.terms import Scope, TaskLoss, Term
-from holdfast.types import Batch, Comm, Outputs, Reference, Step, Update
-from holdfast.types import Draws as DrawsProtocol
+from holdfast.step import Clock, DrawsFactory, SourceView, StepContext
+from holdfast.terms import ModelTransform, Scope, TaskLoss, Term
+from holdfast.types import Batch, Comm, HeadForm, Update
 
-__all__ = ["Attached", "Clock", "Draws", "DrawsFactory", "SourceView", "StepContext", "StepView", "attach", "build_terms"]
+__all__ = ["Attached", "attach", "build_terms", "head_form", "prepare_network", "warn_about_batch_terms"]
 
 log = logging.getLogger("holdfast")
 
 MethodSpec = str | Term | Sequence["str | Mapping[str, Any] | Term"]
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Where a run stands: 0-based counters of optimizer steps and epochs."""
-
-    step: int = 0
-    epoch: int = 0
-    step_in_epoch: int = 0
-    total_steps: int | None = None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Which rows of the global batch a micro-batch holds: ``count`` from ``start``, of ``total``."""
-
-    start: int
-    count: int
-    total: int
-
-
-class Draws:
-    """Random numbers keyed by (seed, name, step): nothing to save, and ranks, accumulation and resuming agree.
-
-    Every rank draws for the whole global batch and takes its own rows.
-
-    Example:
-        >>> whole = Draws(0, "noise", 3, Rows(0, 4, 4)).normal(2)
-        >>> half = Draws(0, "noise", 3, Rows(2, 2, 4)).normal(2)
-        >>> bool((whole[2:] == half).all())
-        True
-    """
-
-    def __init__(
-        self, seed: int, name: str, step: int, rows: Rows, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> None:
-        self._key = f"{seed}/{name}/{step}"
-        self._rows = rows
-        self._device = torch.device(device)
-        self._dtype = dtype
-
-    def normal(self, *row_shape: int) -> Tensor:
-        """Standard normal draws (B, *row_shape)."""
-        draws = torch.randn(self._rows.total, *row_shape, generator=self._generator("rows"), device=self._device, dtype=self._dtype)
-        return self._own(draws)
-
-    def uniform(self, *row_shape: int) -> Tensor:
-        """Draws (B, *row_shape) uniform on [0, 1)."""
-        draws = torch.rand(self._rows.total, *row_shape, generator=self._generator("rows"), device=self._device, dtype=self._dtype)
-        return self._own(draws)
-
-    def shared(self) -> torch.Generator:
-        """A generator in the same state on every rank and micro-batch."""
-        return self._generator("shared")
-
-    def _own(self, draws: Tensor) -> Tensor:
-        return draws[self._rows.start : self._rows.start + self._rows.count]
-
-    def _generator(self, use: str) -> torch.Generator:
-        digest = hashlib.blake2b(f"{self._key}/{use}".encode(), digest_size=8).digest()
-        return torch.Generator(self._device).manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
-DrawsFactory = Callable[[str, int], DrawsProtocol]
-
-
-@dataclass
-class StepView:
-    """One forward pass as a term sees it; see :class:`holdfast.types.Step`."""
-
-    batch: Batch
-    outputs: Outputs
-    context: StepContext
-
-    @property
-    def inputs(self) -> Any:
-        """Inputs of the batch."""
-        return self.batch.inputs
-
-    @property
-    def labels(self) -> Tensor:
-        """Classes (B,)."""
-        return self.batch.labels
-
-    @property
-    def targets(self) -> Tensor | None:
-        """Soft labels (B, K), where there are some."""
-        return self.batch.targets
-
-    @property
-    def index(self) -> Tensor:
-        """Rank of each example's id (B,)."""
-        return self.batch.index
-
-    @property
-    def logits(self) -> Tensor:
-        """Logits (B, K), float32 or wider."""
-        return self.outputs.logits
-
-    @property
-    def features(self) -> Mapping[str, Tensor]:
-        """Captured features by layer, float32 or wider."""
-        return self.outputs.features
-
-    @property
-    def reference(self) -> Reference:
-        """The frozen pretrained network."""
-        if self.context.reference is None:
-            raise ConfigError("a term uses step.reference but does not say so; set NEEDS = Needs(reference=True) on its class")
-        return self.context.reference
-
-    @property
-    def model(self) -> nn.Module:
-        """The bare network, with the parameter names of its library."""
-        return self.context.classifier.net
-
-    @property
-    def head(self) -> nn.Module:
-        """The final linear layer."""
-        return self.context.classifier.head
-
-    @property
-    def comm(self) -> Comm:
-        """Communication between ranks."""
-        return self.context.comm
-
-    @property
-    def collect(self) -> bool:
-        """Whether per-step sums take this pass in."""
-        return self.context.collect
-
-    @property
-    def step(self) -> int:
-        """0-based optimizer step."""
-        return self.context.clock.step
-
-    @property
-    def epoch(self) -> int:
-        """0-based epoch."""
-        return self.context.clock.epoch
-
-    @property
-    def step_in_epoch(self) -> int:
-        """0-based step in this epoch."""
-        return self.context.clock.step_in_epoch
-
-    @property
-    def total_steps(self) -> int | None:
-        """Steps of the run, where known."""
-        return self.context.clock.total_steps
-
-    def rng(self, name: str) -> DrawsProtocol:
-        """The stream ``name`` of this step."""
-        context = self.context
-        if context.draws is not None:
-            return context.draws(name, self.step)
-        count = len(self.batch)
-        total = count * context.micro_batches * context.comm.size
-        start = (context.comm.rank * context.micro_batches + context.micro) * count
-        return Draws(context.seed, name, self.step, Rows(start, count, total), device=self.logits.device, dtype=self.logits.dtype)
-
-
-@dataclass
-class StepContext:
-    """What a loop knows before a forward pass; one micro-batch of one optimizer step."""
-
-    classifier: Classifier
-    reference: Reference | None
-    comm: Comm
-    seed: int
-    clock: Clock
-    micro: int = 0
-    micro_batches: int = 1
-    collect: bool = True
-    draws: DrawsFactory | None = None
-
-    def step(self, batch: Batch, outputs: Outputs) -> Step:
-        """The view of this pass that terms receive."""
-        return StepView(batch, outputs, self)  # type: ignore[return-value]  # properties serve for the protocol's attributes
-
-
-@dataclass(frozen=True)
-class SourceView:
-    """What terms may look at before the first step; see :class:`holdfast.types.Source`."""
-
-    reference: Reference
-    num_classes: int
-    total_steps: int | None
-    comm: Comm
-    open_split: Callable[[str], Iterator[Batch]] = field(repr=False)
-
-    def batches(self, split: str = "train") -> Iterator[Batch]:
-        """This rank's share of a split, un-augmented."""
-        return self.open_split(split)
 
 
 def build_terms(methods: Sequence[Mapping[str, Any]]) -> list[WeightedTerm]:
@@ -254,7 +54,16 @@ class Attached:
         self._context = context
         self._values: dict[str, Tensor] = {}
 
-    def loss(self, inputs: Any, labels: Tensor, index: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        inputs: Any,
+        labels: Tensor,
+        index: Tensor | None = None,
+        *,
+        weights: Tensor | None = None,
+        views: Sequence[Any] = (),
+        extra: Mapping[str, tuple[Any, Tensor]] | None = None,
+    ) -> Tensor:
         """The total loss of a batch; call ``backward`` on it.
 
         With gradient accumulation call it once for each micro-batch: the value is already divided by their number.
@@ -263,6 +72,9 @@ class Attached:
             inputs: What your model takes.
             labels: Classes (B,).
             index: A fixed number for each example (B,), for methods that keep state by example.
+            weights: Weight of each example (B,) in the task loss.
+            views: Further augmented views of ``inputs``, for methods that compare views.
+            extra: Inputs and labels of other data by name, as ``{"source": (inputs, labels)}``, for methods that train on it too.
 
         Returns:
             Scalar.
@@ -276,12 +88,28 @@ class Attached:
                 f"terms.loss was called more than {context.micro_batches} time(s) without terms.after_step(); "
                 "pass attach(..., accumulate=N) for N micro-batches"
             )
-        if index is None:
-            index = torch.full_like(labels, -1)
-        output = self.module(Batch(inputs, labels, index), context)
+        index = torch.full_like(labels, -1) if index is None else index
+        further = {name: Batch(rows, classes, torch.full_like(classes, -1)) for name, (rows, classes) in (extra or {}).items()}
+        batch = Batch(inputs, labels, index, weights=weights, views=tuple(views), extra=further)
+        self._check(batch)
+        output = self.module(batch, context)
         context.micro += 1
         self._values = output.values
         return output.total
+
+    def _check(self, batch: Batch) -> None:
+        for weighted in self.objective.configured:
+            needs = weighted.term.NEEDS
+            if len(batch.views) < needs.views:
+                raise ConfigError(
+                    f"method {weighted.name!r} needs {needs.views} further view(s) of each batch; pass terms.loss(..., views=[...])"
+                )
+            for name in needs.extra:
+                if name not in batch.extra:
+                    raise ConfigError(
+                        f"method {weighted.name!r} needs rows of the {name} data with each batch; "
+                        f"pass terms.loss(..., extra={{{name!r}: (inputs, labels)}})"
+                    )
 
     def after_step(self) -> None:
         """Tell the terms that the optimizer has stepped."""
@@ -332,6 +160,8 @@ def attach(
     num_classes: int,
     head: str | None = None,
     pretrained: nn.Module | None = None,
+    val: Iterable[tuple[Any, Tensor]] | None = None,
+    source: Iterable[tuple[Any, Tensor]] | None = None,
     total_steps: int | None = None,
     accumulate: int = 1,
     seed: int = 0,
@@ -351,7 +181,10 @@ def attach(
             Needed by methods with statistics of the pretrained features.
         num_classes: K.
         head: Name of the final Linear, where it is not found by itself.
-        pretrained: The network to hold on to, where that is not ``model`` as it is now.
+        pretrained: The network to hold on to, where that is not ``model`` as it is now; with the head of its pretraining, for methods
+            that use it.
+        val: As ``batches``, of the validation split, for methods that look at it before the first step.
+        source: As ``batches``, of the data of pretraining, for methods that train on it too.
         total_steps: Optimizer steps of the whole training, for methods with a schedule.
         accumulate: Micro-batches for each optimizer step.
         seed: Seed of the methods' noise.
@@ -365,24 +198,93 @@ def attach(
         ModelError: The head cannot be found, or its input is no feature vector.
     """
     terms = _terms_of(method)
+    if pretrained is None:
+        _need_no_source_head(terms)
     head_name = find_head(model, head)
     # Terms that are set up once need the pretrained weights now; the copy stays only where a term uses it at every step.
-    reference = FrozenReference(copy.deepcopy(pretrained if pretrained is not None else model), head_name, source_head=False)
+    if pretrained is None:
+        reference = FrozenReference(copy.deepcopy(model), head_name, source_head=False)
+    else:
+        reference = FrozenReference(copy.deepcopy(pretrained), find_head(pretrained, head))
     classifier = Classifier(model, head_name)
+    reference_layers = prepare_network(classifier, reference, terms)
     objective = Objective(classifier, terms)
     comm = current_comm()
     device = next(model.parameters()).device
-    first = next(_open(batches, "train", device), None) if batches is not None else None
+    splits = {"train": batches, "val": val, "source": source}
+    first = next(_open(splits, "train", device), None) if batches is not None else None
     if first is not None and isinstance(first.inputs, Tensor):
         classifier.verify(first.inputs)
-    source = SourceView(reference, num_classes, total_steps, comm, lambda split: _open(batches, split, device))
+        classifier.verify_layers(first.inputs)
+
+    def open_split(split: str) -> Iterator[Batch]:
+        return _open(splits, split, device)
+
+    def has_split(split: str) -> bool:
+        return splits.get(split) is not None
+
+    def open_epoch(batch_size: int, epoch: int) -> Iterator[Batch]:
+        return _in_step(open_split("train"), comm, device)  # in the order and the sizes they come in
+
+    view = SourceView(reference, num_classes, total_steps, comm, open_split, has_split, seed, open_epoch)
     for weighted in terms:
-        weighted.term.setup(source)
+        weighted.term.setup(view)
     objective.terms.to(device)
     kept = reference if any(weighted.term.NEEDS.reference for weighted in terms) else None
-    context = StepContext(classifier, kept, comm, seed, Clock(total_steps=total_steps), micro_batches=accumulate, draws=draws)
+    clock = Clock(total_steps=total_steps)
+    context = StepContext(classifier, kept, comm, seed, clock, micro_batches=accumulate, draws=draws, reference_layers=reference_layers)
     warn_about_batch_terms(terms, accumulate)
     return Attached(objective, context)
+
+
+def _need_no_source_head(terms: Sequence[WeightedTerm]) -> None:
+    for weighted in terms:
+        if weighted.term.NEEDS.source_head:
+            raise ConfigError(
+                f"attach: method {weighted.name!r} needs the classification head of the pretraining; "
+                "pass attach(..., pretrained=network) with the network as it was, that head included"
+            )
+
+
+def prepare_network(classifier: Classifier, reference: FrozenReference, terms: Sequence[WeightedTerm]) -> tuple[str, ...]:
+    """Make the network what the terms ask for: transforms applied, layers captured, here and in the reference.
+
+    Returns:
+        The layers of the reference that terms use at every step.
+
+    Raises:
+        ConfigError: A term needs the pretrained head, and the weights came without one.
+        ModelError: The network has no such layer.
+    """
+    for weighted in terms:
+        if isinstance(weighted.term, ModelTransform):
+            weighted.term.transform(classifier.net)
+    used: dict[str, None] = {}
+    for weighted in terms:
+        if weighted.term.NEEDS.source_head and not reference.has_source_head:
+            raise ConfigError(
+                f"method {weighted.name!r} needs the classification head of the pretraining, and these weights have none: "
+                "use weights of a classifier, or another method"
+            )
+        layers = weighted.term.layers(classifier.net)
+        maps = [layer for layer in layers if layer != "pooled"]
+        classifier.capture(maps)
+        reference.capture(maps)
+        used.update(dict.fromkeys(layers if weighted.term.NEEDS.reference else ()))
+    return tuple(used)
+
+
+def head_form(terms: Sequence[WeightedTerm]) -> HeadForm:
+    """The form of the fresh head that the terms ask for.
+
+    Raises:
+        ConfigError: Two terms ask for different ones.
+    """
+    asked = {weighted.name: weighted.term.NEEDS.head for weighted in terms if weighted.term.NEEDS.head is not None}
+    forms = list(asked.values())
+    if any(form != forms[0] for form in forms):
+        raise ConfigError(f"method: {' and '.join(map(repr, asked))} ask for different heads; choose one of them")
+    return forms[0] if forms and forms[0] is not None else HeadForm()
 
 
 def warn_about_batch_terms(terms: Sequence[WeightedTerm], accumulate: int) -> None:
@@ -406,16 +308,28 @@ def _terms_of(method: MethodSpec) -> list[WeightedTerm]:
     return build_terms(resolved) + terms
 
 
-def _open(batches: Iterable[tuple[Any, Tensor]] | None, split: str, device: torch.device) -> Iterator[Batch]:
-    if batches is None or split != "train":
+def _open(splits: Mapping[str, Iterable[tuple[Any, Tensor]] | None], split: str, device: torch.device) -> Iterator[Batch]:
+    batches = splits.get(split)
+    if batches is None:
+        argument = {"val": "val=...", "source": "source=..."}.get(split, "batches, ...")
         raise DataError(
             f"attach: a method asks for batches of the {split} split; "
-            "pass attach(model, method, batches, ...) with un-augmented (inputs, labels)"
+            f"pass attach(model, method, {argument}) with un-augmented (inputs, labels)"
         )
     if iter(batches) is batches:
         raise DataError("attach: batches must be iterable more than once; pass a DataLoader or a list instead of a generator")
     for inputs, labels in batches:
         yield Batch(_to(inputs, device), labels.to(device), torch.full_like(labels, -1, device=device))
+
+
+def _in_step(batches: Iterator[Batch], comm: Comm, device: torch.device) -> Iterator[Batch]:
+    """As many batches as the rank with the fewest has."""
+    for batch in batches:
+        if comm.size > 1 and comm.sum(torch.ones((), device=device)) < comm.size:
+            return
+        yield batch
+    if comm.size > 1:
+        comm.sum(torch.zeros((), device=device))
 
 
 def _to(tree: Any, device: torch.device) -> Any:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from holdfast.errors import ConfigError, ShapeError
-from holdfast.terms import Regularizer, TaskLoss, Term
-from holdfast.types import Batch, Outputs, Step, Update
+from holdfast.terms import ModelTransform, Regularizer, TaskLoss, Term
+from holdfast.types import Batch, Extra, Outputs, Step, Update
 
-__all__ = ["Context", "Objective", "ObjectiveOutput", "WeightedTerm"]
+__all__ = ["Context", "Objective", "ObjectiveOutput", "WeightedTerm", "widen"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ class Context(Protocol):
 
     micro_batches: int
 
-    def step(self, batch: Batch, outputs: Outputs) -> Step:
+    def begin(self, name: str, transform: ModelTransform) -> None:
+        """Let a model transform draw what this pass uses."""
+
+    def step(self, batch: Batch, outputs: Outputs, extra: Mapping[str, Extra]) -> Step:
         """The view of this pass that terms receive."""
 
 
@@ -95,11 +98,16 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, context: Context) -> ObjectiveOutput:
         """Run the network and all terms; the total is divided by the number of micro-batches of the update."""
-        outputs: Outputs = self.model(batch.inputs)
+        for weighted in self.configured:
+            if isinstance(weighted.term, ModelTransform):
+                context.begin(weighted.name, weighted.term)
+        parts = (batch, *batch.extra.values())
+        joint: Outputs = self.model(_joined([part.inputs for part in parts]))
         # Losses and penalties want float32 at least, whatever the network ran in.
+        outputs, *further = _split(_widened(joint), [len(part) for part in parts])
+        extra = {name: Extra(part.labels, *rows) for (name, part), rows in zip(batch.extra.items(), further, strict=True)}
+        step = context.step(batch, outputs, extra)
         with torch.autocast(outputs.logits.device.type, enabled=False):
-            outputs = Outputs(_widen(outputs.logits), {name: _widen(features) for name, features in outputs.features.items()})
-            step = context.step(batch, outputs)
             named: dict[str, tuple[float, Tensor]] = {}
             for weighted in self.weighted:
                 named |= weighted.named(self._value(weighted, step))
@@ -114,6 +122,11 @@ class Objective(nn.Module):
         if term.NEEDS.hard_labels and step.targets is not None:
             raise ConfigError(
                 f"method {weighted.name!r} needs hard labels, but this batch has soft targets; drop the option that softens them"
+            )
+        if isinstance(term, TaskLoss) and step.weights is not None and not term.NEEDS.weights:
+            raise ConfigError(
+                f"method {weighted.name!r} takes no weights of examples, but this batch has some; leave them out, or use a task loss with "
+                "NEEDS = Needs(weights=True)"
             )
         missing = [layer for layer in term.NEEDS.layers if layer not in step.features]
         if missing:
@@ -136,7 +149,32 @@ class Objective(nn.Module):
         return {f"{weighted.name}/{key}": value for weighted in self.weighted for key, value in weighted.term.metrics().items()}
 
 
-def _widen(tensor: Tensor) -> Tensor:
+def _joined(trees: Sequence[Any]) -> Any:
+    """Inputs of several batches as those of one: tensors are concatenated along their rows."""
+    first = trees[0]
+    if len(trees) == 1:
+        return first
+    if isinstance(first, Mapping):
+        return {key: _joined([tree[key] for tree in trees]) for key in first}
+    if isinstance(first, (list, tuple)):
+        return type(first)(_joined(parts) for parts in zip(*trees, strict=True))
+    return torch.cat(list(trees))
+
+
+def _split(outputs: Outputs, sizes: Sequence[int]) -> list[Outputs]:
+    if len(sizes) == 1:
+        return [outputs]
+    logits = outputs.logits.split(list(sizes))
+    features = {name: value.split(list(sizes)) for name, value in outputs.features.items()}
+    return [Outputs(rows, {name: parts[number] for name, parts in features.items()}) for number, rows in enumerate(logits)]
+
+
+def _widened(outputs: Outputs) -> Outputs:
+    return Outputs(widen(outputs.logits), {name: widen(features) for name, features in outputs.features.items()})
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """A half-precision tensor in float32; others as they are."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 

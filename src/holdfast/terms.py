@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from holdfast.types import Source, Step, Update
+from holdfast.types import HeadForm, Source, Step, Update
 
-__all__ = ["Needs", "Regularizer", "Scope", "TaskLoss", "Term"]
+__all__ = ["ModelTransform", "Needs", "Regularizer", "Scope", "TaskLoss", "Term"]
 
 
 class Scope(enum.Enum):
@@ -35,14 +35,28 @@ class Needs:
     """What a term asks of a forward pass.
 
     Args:
-        layers: Names of captured features, ``"pooled"`` being the input of the head.
+        layers: Names of captured features, ``"pooled"`` being the input of the head; layers that depend on the network are named by
+            :meth:`Term.layers`.
         reference: Whether the frozen pretrained network is used after ``setup`` too, and so stays in memory.
+        source_head: Whether the pretrained network must have brought its own head.
         hard_labels: Whether soft targets are refused.
+        weights: Whether a task loss multiplies the loss of each example by its ``step.weights``, where there are some; batches with
+            weights are refused where it does not.
+        views: How many further augmented views of each batch, beyond the first.
+        extra: Names of further datasets of which each batch brings rows; ``"source"`` is the data of pretraining.
+        head: The form of the head, where the method depends on it.
+        live_batchnorm: Whether BatchNorm must follow the batches, and not stay as pretrained.
     """
 
     layers: tuple[str, ...] = ()
     reference: bool = False
+    source_head: bool = False
     hard_labels: bool = False
+    weights: bool = False
+    views: int = 0
+    extra: tuple[str, ...] = ()
+    head: HeadForm | None = None
+    live_batchnorm: bool = False
 
 
 class Term(nn.Module):
@@ -62,8 +76,16 @@ class Term(nn.Module):
         for name in self.STATE:
             self.register_buffer(name, None)
 
+    def layers(self, net: nn.Module) -> tuple[str, ...]:
+        """Which layers of this network to capture, by their names in it; called once, before ``setup``."""
+        return self.NEEDS.layers
+
     def setup(self, source: Source) -> None:
         """Fill what ``STATE`` names, before the first step."""
+
+    def extra_classes(self) -> Mapping[str, Tensor]:
+        """Classes to draw further datasets of ``NEEDS.extra`` from, where not all; known after ``setup``."""
+        return {}
 
     def after_step(self, update: Update) -> None:
         """React to an applied optimizer update; runs without gradient."""
@@ -107,3 +129,14 @@ class TaskLoss(Term):
     def loss(self, step: Step) -> Tensor | dict[str, Tensor]:
         """Scalar with a gradient, or named ones: the mean over the rows given, float32 or wider."""
         raise NotImplementedError(f"{type(self).__name__} must define loss(step)")
+
+
+class ModelTransform(Term):
+    """A change of the network itself, which keeps the names in its state dict, so that whoever reads the weights later never sees it."""
+
+    def transform(self, net: nn.Module) -> None:
+        """Change the network in place, before it is trained; changed already, it stays as it is."""
+        raise NotImplementedError(f"{type(self).__name__} must define transform(net)")
+
+    def begin(self, net: nn.Module, generator: torch.Generator) -> None:
+        """Draw what the next forward pass of training uses; the generator is the same on every rank and micro-batch of a step."""

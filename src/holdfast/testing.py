@@ -13,6 +13,7 @@ Each rule raises ``AssertionError`` with one sentence that says what is broken.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.attach import Attached, attach
+from holdfast.errors import DataError
 from holdfast.terms import Needs, Regularizer, Scope, TaskLoss, Term
 
 __all__ = ["SmallNet", "check_loss", "check_regularizer"]
@@ -43,36 +45,46 @@ class SmallNet(nn.Module):
         return logits
 
 
-def check_regularizer(term: Regularizer) -> None:
+def check_regularizer(term: Regularizer, *, stops_gradient: bool = False) -> None:
     """Check a regularizer as constructed, not yet set up.
 
     The rules: declarations are valid; the penalty is a scalar of at least float32 whose gradient reaches the weights and agrees with
     finite differences; nothing passed in is changed; a discarded step leaves no trace; resuming is exact; two micro-batches equal one
     batch (unless the penalty is of the joint batch); float64 and bfloat16 autocast work; so do a batch of one, classes without
-    examples, two classes and a thousand; and a GPU where there is one.
+    examples (which ``setup`` may refuse with a ``DataError``), two classes and a thousand; and a GPU where there is one.
+
+    Args:
+        term: A fresh one.
+        stops_gradient: Whether the method holds parts of its value constant on purpose, so that its gradient is not its slope; then
+            finite differences are left out, and its gradient needs a test of its own.
 
     Raises:
         AssertionError: A rule is broken; the message says which.
     """
     assert isinstance(term, Regularizer), f"{type(term).__name__} must derive from holdfast.Regularizer"
-    _check(term)
+    _check(term, stops_gradient)
 
 
-def check_loss(term: TaskLoss) -> None:
-    """Check a task loss as constructed; the rules are those of :func:`check_regularizer`.
+def check_loss(term: TaskLoss, *, stops_gradient: bool = False) -> None:
+    """Check a task loss as constructed; rules and arguments are those of :func:`check_regularizer`.
+
+    One that declares ``NEEDS = Needs(weights=True)`` must also be ``1/B Σ w_i loss_i``: weights of 1 change nothing, twice the weights are
+    twice the loss (so they are not made to have a given mean in the batch), and a row of weight 0 does not matter.
 
     Raises:
         AssertionError: A rule is broken; the message says which.
     """
     assert isinstance(term, TaskLoss), f"{type(term).__name__} must derive from holdfast.TaskLoss"
-    _check(term)
+    _check(term, stops_gradient)
+    if term.NEEDS.weights:
+        _weights_multiply_rows(lambda: copy.deepcopy(term))
 
 
-def _check(term: Term) -> None:
+def _check(term: Term, stops_gradient: bool) -> None:
     _declarations_are_valid(term)
     for rule in (
         _gradient_reaches_the_weights,
-        _gradient_agrees_with_finite_differences,
+        *(() if stops_gradient else (_gradient_agrees_with_finite_differences,)),
         _arguments_stay_as_they_are,
         _discarded_steps_leave_no_trace,
         _resuming_is_exact,
@@ -99,8 +111,18 @@ def _start(term: Term, *, num_classes: int = 3, dtype: torch.dtype = torch.float
     inputs, labels = _examples(num_classes, 24, seed=7, dtype=dtype)
     pretrained = copy.deepcopy(net)
     _nudge(net)
+    data = [(inputs, labels)]
     return attach(
-        net, [term], [(inputs, labels)], num_classes=num_classes, pretrained=pretrained, total_steps=8, accumulate=accumulate, seed=3
+        net,
+        [term],
+        data,
+        num_classes=num_classes,
+        pretrained=pretrained,
+        val=data,
+        source=[(inputs, labels % 2)],
+        total_steps=8,
+        accumulate=accumulate,
+        seed=3,
     )
 
 
@@ -117,13 +139,20 @@ def _train(terms: Attached, steps: range, *, micro: int = 1, device: str = "cpu"
     for step in steps:
         inputs, labels = _examples(3, 8, seed=100 + step, dtype=dtype)
         for part in zip(inputs.chunk(micro), labels.chunk(micro), strict=True):
-            terms.loss(part[0].to(device), part[1].to(device)).backward()
+            _loss(terms, part[0].to(device), part[1].to(device)).backward()
         with torch.no_grad():
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.sub_(parameter.grad, alpha=0.05)
                     parameter.grad = None
         terms.after_step()
+
+
+def _loss(terms: Attached, inputs: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a batch, with what the terms need beside it: views and further data, made from its rows."""
+    needs = [weighted.term.NEEDS for weighted in terms.objective.configured]
+    views = [0.9 * inputs] * max(need.views for need in needs)
+    return terms.loss(inputs, labels, views=views, extra={name: (1.1 * inputs, labels % 2) for need in needs for name in need.extra})
 
 
 def _own_values(terms: Attached, term: Term) -> Tensor:
@@ -139,7 +168,7 @@ def _own_values(terms: Attached, term: Term) -> Tensor:
 
     object.__setattr__(term, name, catching)
     try:
-        terms.loss(inputs, labels)
+        _loss(terms, inputs, labels)
     finally:
         object.__delattr__(term, name)
     terms.discard_step()
@@ -212,12 +241,33 @@ def _gradient_agrees_with_finite_differences(fresh: Fresh) -> None:
     )
 
 
+def _weights_multiply_rows(fresh: Fresh) -> None:
+    inputs, labels = _examples(3, 8, dtype=torch.float64)
+    weights = torch.rand(8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    weights[2] = 0
+    elsewhere = inputs.clone()
+    elsewhere[2] += 1
+
+    def value(inputs: Tensor, weights: Tensor | None) -> float:
+        return float(_start(fresh(), dtype=torch.float64).loss(inputs, labels, weights=weights).detach())
+
+    name = type(fresh()).__name__
+    plain, ones = value(inputs, None), value(inputs, torch.ones_like(weights))
+    assert math.isclose(plain, ones, rel_tol=1e-9), f"{name}: weights of 1 change the loss from {plain:.8g} to {ones:.8g}"
+    once, twice = value(inputs, weights), value(inputs, 2 * weights)
+    assert math.isclose(2 * once, twice, rel_tol=1e-9), (
+        f"{name}: twice the weights make {twice:.8g} of {once:.8g}; multiply each row by step.weights and divide by the number of rows"
+    )
+    moved = value(elsewhere, weights)
+    assert math.isclose(once, moved, rel_tol=1e-9), f"{name}: a row of weight 0 changes the loss from {once:.8g} to {moved:.8g}"
+
+
 def _arguments_stay_as_they_are(fresh: Fresh) -> None:
     term = fresh()
     terms = _start(term)
     inputs, labels = _examples(3, 8)
     before = inputs.clone(), labels.clone()
-    terms.loss(inputs, labels)
+    _loss(terms, inputs, labels)
     terms.after_step()
     for name, now, then in (("inputs", inputs, before[0]), ("labels", labels, before[1])):
         assert torch.equal(now, then), f"{type(term).__name__}: {name} were changed in place"
@@ -225,7 +275,7 @@ def _arguments_stay_as_they_are(fresh: Fresh) -> None:
 
 def _discarded_steps_leave_no_trace(fresh: Fresh) -> None:
     kept, tried = _start(fresh()), _start(fresh())
-    tried.loss(*_examples(3, 8, seed=55))
+    _loss(tried, *_examples(3, 8, seed=55))
     tried.discard_step()
     for terms in (kept, tried):
         _train(terms, range(2))
@@ -281,10 +331,16 @@ def _unusual_batches_work(fresh: Fresh) -> None:
     for num_classes, seen in ((3, 3), (3, 2), (2, 2), (1000, 30)):
         term = fresh()
         net = SmallNet(num_classes)
-        terms = attach(net, [term], [_examples(num_classes, 24, seed=7, classes=seen)], num_classes=num_classes, total_steps=8)
+        examples, labels = _examples(num_classes, 24, seed=7, classes=seen)
+        pretrained, source = SmallNet(num_classes + 2), [(examples, labels % 2)]
+        try:
+            terms = attach(net, [term], [(examples, labels)], num_classes=num_classes, pretrained=pretrained, source=source, total_steps=8)
+        except DataError:
+            assert len(labels.unique()) < num_classes, f"{type(term).__name__}: setup refuses data in which no class is absent"
+            continue  # to name the absent class is an answer too
         # A batch of one; then a label that the statistics have not seen.
         for inputs, labels in (_examples(num_classes, 1, classes=seen), (torch.ones(2, 6), torch.tensor([num_classes - 1, 0]))):
-            total = terms.loss(inputs, labels)
+            total = _loss(terms, inputs, labels)
             total.backward()
             terms.after_step()
             assert torch.isfinite(total), f"{type(term).__name__}: not finite with K = {num_classes} and a batch of {len(labels)}"

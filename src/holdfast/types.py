@@ -1,11 +1,11 @@
 """What is passed between the rooms: batches, and what a term may see of a training run.
 
-The protocols describe shape only. Our loop and :func:`holdfast.attach` implement them in ``attach.py``; a term never needs more.
+The protocols describe shape only. Our loop and :func:`holdfast.attach` implement them in ``step.py``; a term never needs more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["Batch", "Comm", "Draws", "InputSpec", "Outputs", "Reference", "Source", "Step", "Update"]
+__all__ = ["Batch", "Comm", "Draws", "Extra", "HeadForm", "InputSpec", "Outputs", "Reference", "Source", "Step", "Update"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,20 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class HeadForm:
+    """How the fresh head is made: with or without bias, W ~ N(0, ``std``²), or N(0, 2/D) where ``std`` is None; the bias starts at 0."""
+
+    bias: bool = True
+    std: float | None = 0.01
+
+
+@dataclass(frozen=True)
 class Batch:
     """Examples that go through one forward pass.
 
     ``inputs`` is an opaque tree that only the model adapter opens; ``labels`` (B,) are hard int64 classes, ``targets`` (B, K)
-    their soft version where one exists; ``index`` (B,) is the rank of each example's id among all ids of the run.
+    their soft version where one exists; ``index`` (B,) is the rank of each example's id among all ids of the run; ``weights`` (B,)
+    is each example's weight in the task loss, with mean 1 over the training split, or None where all count the same.
     ``views`` holds further versions of ``inputs``, ``extra`` further batches for the same forward.
     """
 
@@ -38,6 +47,7 @@ class Batch:
     labels: Tensor
     index: Tensor
     targets: Tensor | None = None
+    weights: Tensor | None = None
     views: tuple[Any, ...] = ()
     extra: Mapping[str, Batch] = field(default_factory=dict)
 
@@ -48,6 +58,14 @@ class Batch:
 class Outputs(NamedTuple):
     """What a network returns for a batch: ``logits`` (B, K) and the captured ``features`` by layer name."""
 
+    logits: Tensor
+    features: Mapping[str, Tensor]
+
+
+class Extra(NamedTuple):
+    """A further batch of other data that went through the same forward pass: ``labels`` (B',), ``logits`` and ``features`` of its rows."""
+
+    labels: Tensor
     logits: Tensor
     features: Mapping[str, Tensor]
 
@@ -72,7 +90,7 @@ class Draws(Protocol):
     """A stream of random numbers that depends on (seed, name, step) alone."""
 
     def normal(self, *row_shape: int) -> Tensor:
-        """Standard normal draws (B, *row_shape): this micro-batch's rows of a draw for the global batch."""
+        """Standard normal draws ``(B, *row_shape)``: this micro-batch's rows of a draw for the global batch."""
 
     def uniform(self, *row_shape: int) -> Tensor:
         """The same, uniform on [0, 1)."""
@@ -93,8 +111,18 @@ class Reference(Protocol):
     def weights(self) -> Mapping[str, Tensor]:
         """Parameters and buffers by their names in the bare network, the source head included."""
 
-    def features(self, inputs: Any) -> Mapping[str, Tensor]:
-        """Captured features of a batch of inputs, by layer name."""
+    @property
+    def backbone(self) -> Mapping[str, Tensor]:
+        """``weights`` without the head."""
+
+    def source_head(self) -> nn.Linear:
+        """The pretrained head (K_s classes); an error where the weights came without one."""
+
+    def features(self, inputs: Any, layers: Sequence[str] = ("pooled",)) -> Mapping[str, Tensor]:
+        """Features of a batch of inputs, by layer name; the forward pass ends at the last of ``layers``."""
+
+    def logits(self, inputs: Any) -> Tensor:
+        """Source logits (B, K_s)."""
 
 
 class Source(Protocol):
@@ -116,23 +144,45 @@ class Source(Protocol):
     def comm(self) -> Comm:
         """Communication between ranks."""
 
+    def generator(self, name: str) -> torch.Generator:
+        """Random numbers on the CPU, keyed by (seed, name), the same on every rank, for what a term draws once."""
+
+    def has(self, split: str) -> bool:
+        """Whether :meth:`batches` can open this split: ``train``, ``val``, or ``source`` for the source data."""
+
     def batches(self, split: str = "train") -> Iterator[Batch]:
         """This rank's share of a split, un-augmented, every example once over all ranks."""
 
+    def shuffled(self, batch_size: int, epoch: int) -> Iterator[Batch]:
+        """This rank's parts of batches of the training split, un-augmented, in an order of each epoch's own; equally many on every rank."""
+
+    def fit_classifier(self, *, epochs: int, batch_size: int, backbone: bool = True) -> nn.Module:
+        """The pretrained network with a head for the K classes, after some epochs of cross-entropy with the SGD of the run.
+
+        In eval mode and without gradient, the same on every rank. ``backbone`` says whether all weights are trained or the head alone.
+        """
+
 
 class Step(Protocol):
-    """What a term sees of one forward pass."""
+    """What a term sees of one forward pass.
+
+    ``batch_size`` counts the rows of the whole optimizer step, over all ranks and micro-batches; the other sizes are those of this pass.
+    """
 
     inputs: Any
     labels: Tensor
     targets: Tensor | None
+    weights: Tensor | None
     index: Tensor
     logits: Tensor
     features: Mapping[str, Tensor]
     reference: Reference
     model: nn.Module
-    head: nn.Module
+    head: nn.Linear
+    views: tuple[Any, ...]
+    extra: Mapping[str, Extra]
     comm: Comm
+    batch_size: int
     step: int
     epoch: int
     step_in_epoch: int
@@ -141,6 +191,12 @@ class Step(Protocol):
 
     def rng(self, name: str) -> Draws:
         """The stream ``name`` of this step."""
+
+    def forward(self, inputs: Any, tensors: Mapping[str, Tensor]) -> Outputs:
+        """Run the network in its present mode with other values in place of its own: parameters and buffers by their names in ``model``.
+
+        Buffers that the pass changes (BatchNorm statistics) are changed in ``tensors``.
+        """
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ float64 are those of the files' own description: rtol 1e-9, atol 1e-12.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,31 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tests.golden import (
+    cases_bi_tuning,
+    cases_bss,
+    cases_co_tuning,
+    cases_core_tuning,
+    cases_delta,
+    cases_dr_tune,
+    cases_stochnorm,
+    cases_uot,
+)
+from tests.golden.arrays import Arrays, Stored, Toy, agree
 from torch import Tensor, nn
 
 from holdfast import attach
 from holdfast.losses.functional import cross_entropy
+from holdfast.measures.features import (
+    class_entropies,
+    conditional_entropy,
+    differential_entropy,
+    feature_norm,
+    gradient_norm,
+    mutual_information,
+    norm_of_mean_feature,
+    pca_view,
+)
 from holdfast.regularizers.adarand import AdaRand
 from holdfast.regularizers.class_directions import prior_objective
 from holdfast.regularizers.functional import feature_norm_penalty, random_reference_loss, sample_reference
@@ -27,62 +49,11 @@ from holdfast.schedules import cosine_factor, multistep_factor
 
 pytestmark = pytest.mark.golden
 
-Arrays = dict[str, Tensor]
 FOLDER = Path(os.environ.get("HOLDFAST_GOLDEN", Path(__file__).parents[3] / "shared" / "golden"))
 NOT_BUILT = {
-    "methods": [
-        "bituning",
-        "bss",
-        "core_focal",
-        "core_tuning",
-        "cotuning_loss",
-        "cotuning_relationship",
-        "delta",
-        "delta_attention",
-        "diagnostics",
-        "drtune",
-        "drtune_singleton",
-        "stochnorm",
-        "uot_joint",
-        "uot_selection",
-    ],
     "curvature": ["bound_table", "conv_bn", "estimators", "mlp_gelu", "mlp_tanh"],
     "label_noise": ["constraints", "corrected_losses", "label_models", "noise_injection", "robust_losses", "transition_estimates"],
 }
-
-
-def agree(actual: Tensor | float, expected: Tensor) -> None:
-    torch.testing.assert_close(torch.as_tensor(actual, dtype=expected.dtype).reshape(expected.shape), expected, rtol=1e-9, atol=1e-12)
-
-
-class Toy(nn.Module):
-    """z = x·Eᵀ, logits = z·Wᵀ + b; keeps the features of the last pass with their gradient."""
-
-    def __init__(self, extractor: Tensor, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.extractor = nn.Linear(extractor.shape[1], extractor.shape[0], bias=False, dtype=extractor.dtype)
-        self.head = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
-        for parameter, value in zip(self.parameters(), (extractor, weight, bias), strict=True):
-            parameter.data = value.clone()
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        self.features = self.extractor(inputs)
-        if self.features.requires_grad:
-            self.features.retain_grad()
-        return self.head(self.features)
-
-
-class Stored:
-    """Draws that are read from a file."""
-
-    def __init__(self, draws: Tensor) -> None:
-        self.draws = draws
-
-    def normal(self, *row_shape: int) -> Tensor:
-        assert self.draws.shape[1:] == row_shape
-        return self.draws
-
-    uniform = normal
 
 
 def methods_ft_ce(a: Arrays) -> None:
@@ -334,6 +305,32 @@ def methods_l2sp(a: Arrays) -> None:
         agree(net.head[i].grad, a[f"grad_head_{i}"])
 
 
+def methods_diagnostics(a: Arrays) -> None:
+    features, labels, weight, bias = a["features"], a["labels"], a["weight"], a["bias"]
+    agree(feature_norm(features), a["mean_feature_norm"])
+    agree(norm_of_mean_feature(features), a["norm_of_mean_feature"])
+    agree(differential_entropy(features), a["entropy"])
+    agree(differential_entropy(a["features_with_duplicate"]), a["entropy_duplicate"])
+    agree(differential_entropy(features, full=True), a["entropy_full"])
+    for ours, published in ((features, "entropy_reference"), (a["features_with_duplicate"], "entropy_duplicate_reference")):
+        # The release shifts every coordinate difference by 1e-6 where we have a floor.
+        torch.testing.assert_close(torch.as_tensor(differential_entropy(ours), dtype=torch.float64), a[published], rtol=1e-6, atol=0)
+    found, expected = class_entropies(features, labels, int(a["num_classes"])), a["per_class_entropy"]
+    assert torch.equal(found.isnan(), expected.isnan())
+    agree(found.nan_to_num(), expected.nan_to_num())
+    agree(conditional_entropy(features, labels).value, a["conditional_entropy"])
+    agree(mutual_information(features, labels), a["mutual_information"])
+    logits = features @ weight.T + bias
+    head = weight.clone().requires_grad_()
+    cross_entropy(features @ head.T + bias, labels).mean().backward()
+    agree(head.grad, a["grad_weight"])
+    agree(gradient_norm(logits, labels, features), a["grad_norm"])
+    agree(a["grad_weight"].norm(), a["grad_norm"])
+    view = pca_view(features)
+    for ours, name in zip(view, ("mean", "components", "projection", "explained_variance_ratio"), strict=True):
+        agree(ours, a[f"pca_{name}"])
+
+
 def methods_schedules(a: Arrays) -> None:
     rates = [0.01 * multistep_factor(epoch, (60, 120, 160)) for epoch in range(len(a["multistep_lr_by_epoch"]))]
     agree(torch.tensor(rates, dtype=torch.float64), a["multistep_lr_by_epoch"])
@@ -343,7 +340,13 @@ def methods_schedules(a: Arrays) -> None:
         agree(torch.tensor(factors, dtype=torch.float64), a[f"cosine_{name}"])
 
 
-CHECKS: dict[str, Callable[[Arrays], None]] = {name: value for name, value in list(globals().items()) if name.startswith("methods_")}
+MODULES = (
+    sys.modules[__name__],
+    *(cases_bi_tuning, cases_bss, cases_co_tuning, cases_core_tuning, cases_delta, cases_dr_tune, cases_stochnorm, cases_uot),
+)
+CHECKS: dict[str, Callable[[Arrays], None]] = {
+    name: value for module in MODULES for name, value in vars(module).items() if name.startswith("methods_")
+}
 FILES = sorted(FOLDER.glob("*/*.npz")) if FOLDER.is_dir() else []
 
 

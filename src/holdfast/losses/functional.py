@@ -6,8 +6,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from holdfast.checks import check_labels, check_matrix
+from holdfast.losses.bi_tuning_contrast import enqueue_by_class, queue_contrast
+from holdfast.losses.focal_contrast import focal_contrastive_loss, soft_label_positives
+from holdfast.losses.hard_pairs import hard_pairs, mix_hard_pairs
+from holdfast.losses.semantic_calibration import align_rigidly, calibrate_queue, shift_to_classes
+from holdfast.losses.transport import class_costs, select_source_classes, unbalanced_plan
 
-__all__ = ["cross_entropy"]
+__all__ = [
+    "align_rigidly",
+    "calibrate_queue",
+    "class_costs",
+    "cross_entropy",
+    "enqueue_by_class",
+    "focal_contrastive_loss",
+    "hard_pairs",
+    "mix_hard_pairs",
+    "queue_contrast",
+    "select_source_classes",
+    "shift_to_classes",
+    "soft_label_positives",
+    "unbalanced_plan",
+]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,14 +15,23 @@ from torch.autograd.function import once_differentiable
 
 from holdfast.checks import check_labels, check_matrix, check_same_shape
 from holdfast.errors import DataError, ShapeError
+from holdfast.regularizers.map_distance import channel_attention, map_distance
+from holdfast.regularizers.relationship import co_tuning_loss, source_relationship_direct, source_relationship_reverse
+from holdfast.regularizers.spectral_shrinkage import batch_spectral_shrinkage
 
 __all__ = [
+    "batch_spectral_shrinkage",
+    "channel_attention",
     "class_means",
     "class_sums",
+    "co_tuning_loss",
     "feature_norm_penalty",
     "half_squared_distance",
+    "map_distance",
     "random_reference_loss",
     "sample_reference",
+    "source_relationship_direct",
+    "source_relationship_reverse",
 ]
 
 Reduction = Literal["mean", "sum_dims"]
