@@ -43,14 +43,17 @@ METHODS: dict[str, Any] = {
     "core-tuning": "core-tuning",
     "co-tuning": {"name": "co-tuning", "weight": 0.2},
     "co-tuning-direct": {"name": "co-tuning", "relationship": "direct", "weight": 0.2},
-    "dr-tune": {"name": "dr-tune", "queue_size": 20, "rotation_every": 2},
+    "dr-tune": {"name": "dr-tune", "queue_size": 9, "rotation_every": 2},
     "bi-tuning": "bi-tuning",
     "uot": "uot",
 }
 
-FURTHER_OPTIONS: dict[str, dict[str, Any]] = {"uot": {"source_data": "demo:digits"}}
+FURTHER_OPTIONS: dict[str, dict[str, Any]] = {
+    "uot": {"source_data": "demo:digits"},
+    "dr-tune": {"lr": 0.1},  # the queue's part of the loss does not move the network
+}
 
-OF_THE_JOINT_BATCH = {"bss", "core-tuning", "bi-tuning"}
+OF_THE_JOINT_BATCH = {"bss", "core-tuning", "bi-tuning", "dr-tune"}
 """Methods that see a micro-batch at a time, so that accumulation is not the whole batch to them."""
 
 LIVE_BATCHNORM = {"stochnorm"}
