@@ -145,6 +145,26 @@ def test_its_options_reach_the_training_of_the_classifier() -> None:
         assert not any(torch.equal(weights, other) for other in found[:number])
 
 
+def test_filters_are_taken_out_on_batches_of_an_epoch_after_those_of_the_training() -> None:
+    asked: dict[str, Any] = {}
+
+    class Recording:
+        comm = SingleProcess()
+
+        def fit_classifier(self, **options: Any) -> nn.Module:
+            asked.update(options)
+            return SmallNet(K).double()
+
+        def shuffled(self, batch_size: int, epoch: int) -> list[Batch]:
+            asked["shuffled"] = (batch_size, epoch)
+            inputs, labels = data()
+            return [Batch(inputs, labels, labels)]
+
+    source: Any = Recording()
+    Delta(layers="body.0", attention=True, attention_epochs=7, attention_batch_size=5).setup(source)
+    assert asked == {"epochs": 7, "batch_size": 5, "backbone": True, "shuffled": (5, 7)}
+
+
 def test_without_attention_nothing_is_trained_and_no_batches_are_asked_for() -> None:
     terms = attach(SmallNet(K), [{"name": "delta", "layers": "body.0"}], num_classes=K)
     assert terms.objective.terms[-1].channel_weights is None

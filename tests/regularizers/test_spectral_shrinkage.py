@@ -83,8 +83,8 @@ def test_above_the_rank_there_is_nothing_to_shrink(k: int) -> None:
 
 @pytest.mark.parametrize(("batch", "width"), [(6, 40), (40, 6)])
 def test_small_singular_values_survive_float32(batch: int, width: int) -> None:
-    # Five thousand times below the largest: the square is less than float32 resolves in a Gram matrix.
-    features = with_singular_values(torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 2e-4], dtype=torch.float64), batch, width).float()
+    # Two that float32 does not tell apart once they are squared beside the largest.
+    features = with_singular_values(torch.tensor([1.0, 1.0, 1.0, 1.0, 3e-4, 6e-5], dtype=torch.float64), batch, width).float()
     exact = torch.linalg.svdvals(features.double())[-1].square()
     value = batch_spectral_shrinkage(features)
     assert value.dtype is torch.float32

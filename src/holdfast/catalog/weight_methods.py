@@ -78,7 +78,7 @@ WEIGHT_METHODS: tuple[Method, ...] = (
             "the pretrained network, run at every step; layers that give maps; with attention, a training of its own before the run and "
             "one partial forward pass for each channel and batch"
         ),
-        cost="1.33, the forward pass of the pretrained network",
+        cost="1.24-1.31: the forward pass of the pretrained network, as far as the last layer that is compared",
         good_for="a target close to the source, little data; where weights may move as long as features stay",
         caveats=(
             "Use with weight decay 0. The weight 0.01 was published with attention and a learning rate of 0.001 for the backbone, a tenth "
