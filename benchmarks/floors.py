@@ -1,6 +1,6 @@
 """What a method cannot do without, by naked tensor operations: the least a step with it can cost beside a bare step.
 
-Each entry is the work that comes on top of a bare step, as a call; ``source_batch`` and ``key_encoder`` are whole steps of their own.
+Each entry of ``EXTRA_WORK`` is what comes on top of a bare step, as a call; those of ``WHOLE_STEPS`` take the place of the bare step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.settings import Setting
 from holdfast.models.head import find_head
 
-__all__ = ["EXTRA_WORK"]
+__all__ = ["EXTRA_WORK", "WHOLE_STEPS"]
 
 Call = Callable[[], None]
 
@@ -97,17 +97,21 @@ def contrast_on_mixed_rows(setting: Setting, device: torch.device) -> Call:
     return work
 
 
-def source_batch(setting: Setting, device: torch.device) -> Call:
-    """UOT: forward and backward of as many source rows; that they share one pass with the target is part of the method."""
+def joint_batch(setting: Setting, device: torch.device) -> Call:
+    """UOT: a bare step on target and source rows together, which must share one pass and its BatchNorm statistics."""
     net = setting.build(device)
-    inputs, labels = setting.batch(device)
+    (inputs, labels), (more, others) = setting.batch(device), setting.batch(device, seed=1)
+    inputs, labels = torch.cat([inputs, more]), torch.cat([labels, others])
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
 
-    def work() -> None:
+    def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=setting.precision == "bf16"):
             loss = F.cross_entropy(net(inputs), labels)
         loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
-    return work
+    return step
 
 
 def source_head(setting: Setting, device: torch.device) -> Call:
@@ -157,7 +161,8 @@ EXTRA_WORK: dict[str, Callable[[Setting, torch.device], Call]] = {
     "co-tuning": source_head,
     "core-tuning": contrast_on_mixed_rows,
     "dr-tune": frozen_forward_and_rotation,
-    "uot": source_batch,
     "bi-tuning": key_forward,
     "stochnorm": second_normalization,
 }
+
+WHOLE_STEPS: dict[str, Callable[[Setting, torch.device], Call]] = {"uot": joint_batch}

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.floors import EXTRA_WORK
+from benchmarks.floors import EXTRA_WORK, WHOLE_STEPS
 from benchmarks.settings import SETTINGS, Setting, describe_machine
 from benchmarks.timing import Ratio, interleave
 from holdfast import attach
@@ -38,7 +38,7 @@ METHODS = {
     "adarand": "adarand",
     "l2-sp": "l2-sp",
     "delta": "delta",
-    "delta-attention": [{"name": "delta", "attention": True, "attention_epochs": 0}],
+    "delta-attention": [{"name": "delta", "attention": True, "attention_epochs": 0, "attention_batches": 1}],
     "bss": "bss",
     "co-tuning": "co-tuning",
     "core-tuning": "core-tuning",
@@ -166,6 +166,8 @@ def measure(
         floor = 1.0
         if method in EXTRA_WORK:
             floor += timed(EXTRA_WORK[method](setting, device)).ratio
+        if method in WHOLE_STEPS:
+            floor = timed(WHOLE_STEPS[method](setting, device)).ratio
         memory_ratio = memory_in_fresh_process(setting, method, device) / bare_memory if bare_memory else None
         row = {
             "method": method,

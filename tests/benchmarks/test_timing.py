@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from benchmarks.floors import EXTRA_WORK
+from benchmarks.floors import EXTRA_WORK, WHOLE_STEPS
 from benchmarks.settings import Setting
 from benchmarks.timing import interleave
 
@@ -69,10 +69,10 @@ def test_what_only_some_steps_do_counts_in_a_mean(monkeypatch: pytest.MonkeyPatc
     assert interleave(base, other, cpu, steps=4, blocks=2, warmup=0, typical=statistics.mean).ratio == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("method", sorted(EXTRA_WORK))
+@pytest.mark.parametrize("method", sorted(EXTRA_WORK | WHOLE_STEPS))
 def test_every_floor_can_be_timed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Setting, "build", _small)
-    work = EXTRA_WORK[method](TINY, torch.device("cpu"))
+    work = (EXTRA_WORK | WHOLE_STEPS)[method](TINY, torch.device("cpu"))
     work()
     work()
 

@@ -106,7 +106,7 @@ def stochastic_normalization(
         return F.batch_norm(inputs, *before, weight, bias, training=False, eps=eps)
     rest = 1 - select
     by_batch = F.batch_norm(inputs, running_mean, running_var, weight * select, bias * select, True, momentum, eps)
-    return by_batch + F.batch_norm(inputs, *before, weight * rest, bias * rest, training=False, eps=eps)
+    return by_batch.add_(F.batch_norm(inputs, *before, weight * rest, bias * rest, training=False, eps=eps))
 
 
 def _forward(layer: _BatchNorm, inputs: Tensor) -> Tensor:
