@@ -113,7 +113,7 @@ FEATURE_METHODS: tuple[Method, ...] = (
             ),
         ),
         needs="one pass of the pretrained network over the training split, before training; hard labels",
-        cost="1.00, plus work on a K x D matrix; memory of 5 such matrices",
+        cost="1.01 (floor 1.00): work on a K x D matrix; memory of 5 such matrices",
         good_for="the default choice on small datasets; strongest in the paper's comparison",
         caveats=_WIDTH_CAVEAT + " Underfitted (short) trainings on plenty of data can lose against plain fine-tuning.",
         sources=(_ADARAND, _RELEASE),

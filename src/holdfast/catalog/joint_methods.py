@@ -44,7 +44,7 @@ JOINT_METHODS: tuple[Method, ...] = (
             "the classification head of the pretraining; one pass of the pretrained network over the training and validation splits, and a "
             "regression of the labels on its outputs, before training; hard labels"
         ),
-        cost="1.00: a second head on the same features",
+        cost="1.03 (floor 1.01): a second head on the same features",
         good_for="a supervised source whose classes resemble those of the target; few examples",
         caveats=(
             "Not for networks without a classifier (CLIP, self-supervised). In the AdaRand paper (Cars, ResNet-50) 90.66 against 91.17 of "
@@ -72,7 +72,7 @@ JOINT_METHODS: tuple[Method, ...] = (
             Option("rho_target", float, 100.0, "price of leaving masses of target classes (ρ₂)", low=0.0, source="Liu et al."),
         ),
         needs="the data of pretraining (--source-data); one pass of the pretrained network over it and the training split; hard labels",
-        cost="the source rows: about twice the forward and backward work of a plain step",
+        cost="1.98 (floor 2.01): a source row beside each row of the target",
         good_for="a target close to some source classes, with the source data at hand",
         caveats=(
             "In the AdaRand paper (Cars, ResNet-50) 90.82 against 91.17 of AdaRand. Without the source data it does not exist. "
@@ -108,7 +108,7 @@ JOINT_METHODS: tuple[Method, ...] = (
             Option("gather", bool, True, "whether ranks contrast the whole batch; false is the published form", source="holdfast"),
         ),
         needs="hard labels; takes a head without bias; brings a projection head of its own",
-        cost="1.10-1.15: head, projection and contrast on three times the rows",
+        cost="1.03 (floor 1.01): head, projection and contrast on three times the rows",
         good_for="self-supervised features, whose classes are not yet clustered; larger batches",
         caveats=(
             "In the AdaRand paper (Cars, ResNet-50) 90.01 against 91.17 of AdaRand and 90.27 of FNP. Published as three times the memory; "
@@ -138,7 +138,7 @@ JOINT_METHODS: tuple[Method, ...] = (
             ),
         ),
         needs="the pretrained network, run at every step and once over the training split before; two Q x D queues; hard labels",
-        cost="1.33, the forward pass of the pretrained network, and every rotation_every steps a singular value decomposition of D x D",
+        cost="1.33 (floor 1.31): the forward pass of the pretrained network, and now and then a singular value decomposition of D x D",
         good_for="classifiers that overfit on features worth keeping; better than plain in 7 of 8 pretrained networks of the AdaRand paper",
         caveats=(
             "With Q = 2048 and batches of 64, 97 % of the loss is the queue's, which trains the head alone: the network learns "
@@ -168,7 +168,7 @@ JOINT_METHODS: tuple[Method, ...] = (
             Option("width", int, 128, "size of the projections", low=1, source="Zhong et al."),
         ),
         needs="a second augmented view of each batch; hard labels; memory of a second network and (D + P) x K x Q numbers",
-        cost="about 1.35: a forward pass of the key encoder, and the contrast with K x Q keys",
+        cost="1.37 (floor 1.34): a forward pass of the key encoder, and the contrast with K x Q keys",
         good_for="self-supervised features and many examples of each class",
         caveats="Queues grow with the number of classes. Under accumulation it sees a micro-batch at a time.",
         sources=("Zhong et al., Bi-tuning of Pre-trained Representations, arXiv 2011.06182",),

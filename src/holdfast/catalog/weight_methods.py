@@ -20,7 +20,7 @@ WEIGHT_METHODS: tuple[Method, ...] = (
             weight_option(0.01, "weight of the head's squared norm (β)", "Li et al.", name="head_weight"),
         ),
         needs="the pretrained weights, in memory during training",
-        cost="one read of both weight sets",
+        cost="1.05 (floor 1.03): one read of both weight sets",
         good_for="networks whose features have no clear class structure; combines with feature penalties",
         caveats="use with weight decay 0: the two would pull in different directions",
         sources=("Li et al., Explicit Inductive Bias for Transfer Learning, ICML 2018",),
@@ -78,7 +78,7 @@ WEIGHT_METHODS: tuple[Method, ...] = (
             "the pretrained network, run at every step; layers that give maps; with attention, a training of its own before the run and "
             "one partial forward pass for each channel and batch"
         ),
-        cost="1.24-1.31: the forward pass of the pretrained network, as far as the last layer that is compared",
+        cost="1.31 (floor 1.30): the forward pass of the pretrained network, as far as the last layer that is compared",
         good_for="a target close to the source, little data; where weights may move as long as features stay",
         caveats=(
             "Use with weight decay 0. The weight 0.01 was published with attention and a learning rate of 0.001 for the backbone, a tenth "
@@ -100,7 +100,7 @@ WEIGHT_METHODS: tuple[Method, ...] = (
             Option("k", int, 1, "how many of the smallest singular values are shrunk", low=1, source=f"Chen et al.; {_TLLIB}"),
             Option("gather", bool, True, "take the spectrum over all ranks; false: of each rank's rows, as published", source="holdfast"),
         ),
-        cost="1.00: one Gram matrix and its decomposition, of the smaller of B and D",
+        cost="1.00 (floor 1.00): one Gram matrix and its decomposition, of the smaller of B and D",
         good_for="little data, beside another method: it suppresses directions of the features that do not transfer",
         caveats=(
             "Not divided by the batch size, and the smallest of B singular values falls as B grows: a weight belongs to a batch size. With "
@@ -125,7 +125,7 @@ WEIGHT_METHODS: tuple[Method, ...] = (
             ),
         ),
         needs="a network with BatchNorm whose statistics follow the batches",
-        cost="a second normalization in each BatchNorm layer",
+        cost="1.06 (floor 1.05): a second normalization in each BatchNorm layer",
         good_for="convolutional networks on small data; combines with every penalty",
         caveats="does nothing for networks with LayerNorm, which it refuses; the trained network is an ordinary one",
         sources=("Kou et al., Stochastic Normalization, NeurIPS 2020",),
