@@ -17,6 +17,7 @@ __all__ = [
     "HoldfastError",
     "Interrupted",
     "ModelError",
+    "NonDeterministicError",
     "NonFiniteError",
     "RunError",
     "ShapeError",
@@ -57,6 +58,10 @@ class RunError(HoldfastError, OSError):
 
 class DependencyError(HoldfastError, ImportError):
     """An optional package is missing; the message names the extra that brings it."""
+
+
+class NonDeterministicError(HoldfastError, RuntimeError):
+    """Two passes over the same data, or two equal computations, give different numbers."""
 
 
 class NonFiniteError(HoldfastError, ArithmeticError):

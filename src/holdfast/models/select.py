@@ -6,16 +6,22 @@ import difflib
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from itertools import pairwise
+from typing import Literal
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, ModelError
 from holdfast.models.head import find_head
 
-__all__ = ["BACKBONE", "channel_axis", "layer_depths", "map_layers", "match_parameters"]
+__all__ = ["BACKBONE", "channel_axis", "layer_depths", "map_layers", "match_parameters", "measured_layers"]
 
 BACKBONE = "backbone"
 """The pattern that stands for all parameters but those of the head."""
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""Weights of :class:`torch.nn.MultiheadAttention` that belong to no module of their own."""
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -67,6 +73,73 @@ def _nearest(pattern: str, names: list[str]) -> str:
     top = list(dict.fromkeys(name.partition(".")[0] for name in names))
     hint = f"Did you mean {', '.join(repr(name) for name in near)}? " if near else ""
     return f"{hint}Its parts are {', '.join(top[:12])}{', ...' * (len(top) > 12)}; '{BACKBONE}' stands for all but the head."
+
+
+def measured_layers(
+    net: nn.Module, *, preset: Literal["all", "ju2022"] = "all", patterns: Iterable[str] = ("*",), option: str = "--layers"
+) -> tuple[str, ...]:
+    """Names of the weights that count as layers where distance and curvature are measured, in the order of the network.
+
+    A layer is the weight of a Linear layer, of a convolution or of an attention projection, by the type of its module: tokens, position
+    and word embeddings, biases and scales of normalisation are no layers. Frozen weights are left out, tied ones are named once.
+
+    Preset ``ju2022`` is what Ju et al., ICML 2022, measured: in a convolutional network (no fewer convolutions than Linear layers) the
+    2d convolutions with ``conv`` in their name and the head, so not the shortcuts of a ResNet; in others every Linear layer whose name
+    has no ``LayerNorm``, ``embeddings`` or ``pooler``.
+
+    Args:
+        net: The bare network.
+        preset: Which layers.
+        patterns: Only those that one of these matches, see :func:`match_parameters`.
+        option: What the user typed the patterns after, for messages.
+
+    Raises:
+        ConfigError: A pattern matches nothing, or nothing that is a layer.
+        ModelError: There is no layer, or the weight of one is computed from others.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+        >>> measured_layers(net)
+        ('0.weight', '3.weight')
+    """
+    owners = _published_owners(net) if preset == "ju2022" else dict(net.named_modules())
+    found: dict[object, str] = {}
+    for name in (name for path, module in owners.items() for name in _weights_of(path, module)):
+        weight = net.get_parameter(name)
+        if weight.requires_grad:
+            found.setdefault((weight.device, weight.data_ptr()) if weight.data_ptr() else id(weight), name)
+    if not found:
+        raise ModelError(f"{type(net).__name__} has no trainable Linear, convolution or attention weight to measure (preset {preset!r}).")
+    patterns = list(patterns)
+    matched = match_parameters(net, patterns, option=option)
+    chosen = tuple(name for name in found.values() if name in matched)
+    if not chosen:
+        typed = " ".join(map(repr, patterns))
+        raise ConfigError(f"{option} {typed} matches parameters but no layer; layers are {', '.join(list(found.values())[:12])}.")
+    return chosen
+
+
+def _weights_of(path: str, module: nn.Module) -> Iterator[str]:
+    below = f"{path}." if path else ""
+    if isinstance(module, (nn.Linear, *CONVOLUTIONS)):
+        if is_parametrized(module, "weight") or "weight" not in module._parameters:
+            raise ModelError(
+                f"the weight of {path or 'the network'} is computed from others (weight or spectral normalisation); make it a plain one "
+                "with torch.nn.utils.parametrize.remove_parametrizations first"
+            )
+        yield f"{below}weight"
+    elif isinstance(module, nn.MultiheadAttention):
+        yield from (f"{below}{name}" for name in PROJECTIONS if getattr(module, name) is not None)
+
+
+def _published_owners(net: nn.Module) -> dict[str, nn.Module]:
+    """The modules whose weights Ju et al. measured."""
+    linears = {path: module for path, module in net.named_modules() if isinstance(module, nn.Linear)}
+    convolutions = {path: module for path, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    if len(convolutions) < len(linears):
+        return {path: module for path, module in linears.items() if not any(word in path for word in ("LayerNorm", "embeddings", "pooler"))}
+    head = find_head(net)
+    return {path: module for path, module in net.named_modules() if (path in convolutions and "conv" in path) or path == head}
 
 
 def layer_depths(net: nn.Module, head_name: str) -> dict[str, int]:
