@@ -52,7 +52,7 @@ def test_the_plan_says_data_network_method_steps_time_memory_and_disk(plan, caps
     for part in (
         "Data cars/: 2 classes; 632 train, no val, 800 test",
         "Network timm:resnet18: 11.2 M parameters trained Method",
-        "adarand: weight 1; cost of a step beside plain: 1.00",
+        "adarand: weight 1; cost of a step beside plain: 1.01 (floor 1.00)",
         "l2-sp: weight 0.01; cost of a step beside plain: one read",
         "30 epochs of 9 steps, 270 in all; 64 examples a step; sgd, lr 0.01, fp32 on cpu",
         "about 3 min 07 s: 3.0 s to set up, 110 ms a step (median of 5 steps), 6.0 s an epoch with its evaluation, up to 4.0 s to",
