@@ -53,7 +53,7 @@ def test_the_plan_says_data_network_method_steps_time_memory_and_disk(plan, caps
         "Data cars/: 2 classes; 632 train, no val, 800 test",
         "Network timm:resnet18: 11.2 M parameters trained Method",
         "adarand: weight 1; cost of a step beside plain: 1.01 (floor 1.00)",
-        "l2-sp: weight 0.01; cost of a step beside plain: one read",
+        "l2-sp: weight 0.01; cost of a step beside plain: 1.05 (floor 1.03): one read",
         "30 epochs of 9 steps, 270 in all; 64 examples a step; sgd, lr 0.01, fp32 on cpu",
         "about 3 min 07 s: 3.0 s to set up, 110 ms a step (median of 5 steps), 6.0 s an epoch with its evaluation, up to 4.0 s to",
         "812 MiB at most of this process, all libraries included; stored all the time: weights 43 MiB, gradients 42 MiB, optimizer state",
