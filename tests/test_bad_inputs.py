@@ -45,6 +45,16 @@ COMMAND_LINE = [
         "delta: --method.layers 'block1.conv2,blok2.conv2' names 'blok2.conv2', but the network has no such layer. "
         "Did you mean 'block2.conv2'",
     ),
+    (f"{fit()} --method uot", "--method uot: needs the data that the network was pretrained on; add --source-data with a folder or table"),
+    (f"{fit()} --source-data birds", "--source-data birds: no method of this run trains on it; leave it out, or type --method uot"),
+    (f"{fit()} --method uot --source-data nowhere", "--source-data: nowhere: there is no such folder"),
+    (f"{fit()} --method bi-tuning --augment none", "--augment none: method 'bi-tuning' compares augmented views of an image"),
+    (f"{fit()} --method stochnorm --batchnorm frozen", "--batchnorm frozen: method 'stochnorm' needs BatchNorm that follows the batches"),
+    (f"{fit()} --method core-tuning+uot", "--method: 'core-tuning' and 'uot' are both task losses; an objective has exactly one"),
+    (
+        f"{fit('uneven')} --method core-tuning --class-weights balanced",
+        "--class-weights balanced: method 'core-tuning' takes no weights of examples",
+    ),
     (f"{fit()} --method fnp+fnp", "--method: method 'fnp' is named twice; give it once"),
     (f"{fit()} --preset papr", "--preset: expected one of none, paper, got 'papr'. Did you mean 'paper'?"),
     (f"{fit()} --lr nan", "--lr: expected a number of at least 0, got nan."),
@@ -260,6 +270,9 @@ def make_datasets() -> None:
     for name in ("birds", "gap", "corrupt", "nan", "changed", "unseen/train"):
         write_images(name)
     write_images("one", "a")
+    write_images("uneven")
+    for number in range(3):
+        Path(f"uneven/b/{number}.png").unlink()
     write_images("unseen/test", "abc")
     for name in ("nothing", "gap/c"):
         Path(name).mkdir()

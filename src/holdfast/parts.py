@@ -13,6 +13,7 @@ from torch import nn
 from holdfast.attach import build_terms, head_form, prepare_network
 from holdfast.config.schema import FitConfig
 from holdfast.data import ImageData, load_data
+from holdfast.errors import DataError
 from holdfast.models.checkpointing import checkpoint_blocks
 from holdfast.models.classifier import Classifier, freeze_batchnorm, synchronize_batchnorm
 from holdfast.models.freeze import freeze_parameters
@@ -137,4 +138,7 @@ def _load_source_data(config: FitConfig, spec: InputSpec) -> ImageData | None:
     cutting = ("train_list", "shots", "train_fraction", "folds", "fold", "group_by", "test_split")
     usual = {name: getattr(FitConfig, name) for name in cutting}
     plain = dataclasses.replace(config, data=config.source_data, sampling="uniform", class_weights="none", val_fraction=0.0, **usual)
-    return load_data(plain, spec, whole=True)
+    try:
+        return load_data(plain, spec, whole=True)
+    except DataError as error:
+        raise DataError(f"--source-data: {error}") from error

@@ -6,6 +6,7 @@ float64 are those of the files' own description: rtol 1e-9, atol 1e-12.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections import defaultdict
@@ -16,18 +17,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tests.golden import (
-    cases_bi_tuning,
-    cases_bounds,
-    cases_bss,
-    cases_co_tuning,
-    cases_core_tuning,
-    cases_curvature,
-    cases_delta,
-    cases_dr_tune,
-    cases_stochnorm,
-    cases_uot,
-)
 from tests.golden.arrays import Arrays, Stored, Toy, agree
 from torch import Tensor, nn
 
@@ -342,21 +331,10 @@ def methods_schedules(a: Arrays) -> None:
         agree(torch.tensor(factors, dtype=torch.float64), a[f"cosine_{name}"])
 
 
-MODULES = (
+MODULES = [
     sys.modules[__name__],
-    *(
-        cases_bi_tuning,
-        cases_bounds,
-        cases_bss,
-        cases_co_tuning,
-        cases_core_tuning,
-        cases_curvature,
-        cases_delta,
-        cases_dr_tune,
-        cases_stochnorm,
-        cases_uot,
-    ),
-)
+    *(importlib.import_module(f"tests.golden.{file.stem}") for file in sorted(Path(__file__).parent.glob("cases_*.py"))),
+]
 CHECKS: dict[str, list[Callable[[Arrays], None]]] = defaultdict(list)
 """What compares a file, by folder and name; several modules may share one file."""
 for module in MODULES:

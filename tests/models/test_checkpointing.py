@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from benchmarks.checkpointing import kept_bytes
 from tests.models import small_members, small_networks
 from tests.models.families import load_family
 from torch import Tensor, nn
@@ -111,30 +112,13 @@ def test_blocks_are_the_innermost_repeated_modules(library: str, name: str, coun
     assert checkpoint_blocks(net, find_head(net)) == count
 
 
-def saved_bytes(classifier: Classifier, size: int) -> int:
-    """Memory that a forward pass keeps for the backward pass, weights left out."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in classifier.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outputs = classifier(torch.randn(4, 3, size, size))
-    assert outputs.logits.requires_grad
-    return sum(kept.values())
-
-
 @pytest.mark.parametrize("family", ["timm-resnet", "timm-vit"])
 def test_a_forward_pass_keeps_much_less(family: str) -> None:
     pretrained = load_family(family)
     classifier = classifier_of(pretrained.net, pretrained.head_name)
-    before = saved_bytes(classifier, pretrained.input.size)
+    before = kept_bytes(classifier.net, pretrained.input.size)
     checkpoint_blocks(classifier.net, classifier.head_name)
-    assert saved_bytes(classifier, pretrained.input.size) < 0.6 * before
+    assert kept_bytes(classifier.net, pretrained.input.size) < 0.6 * before
 
 
 @pytest.fixture

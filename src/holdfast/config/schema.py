@@ -117,7 +117,10 @@ class FitConfig:
 
     method: str | list[dict[str, Any]] = _option("plain", "one name, or several joined by '+'; see 'holdfast list methods'", "method")
     source_data: str | None = _option(
-        None, "the data the network was pretrained on, in the forms of DATA, for methods that train on it too (uot)", "method"
+        None,
+        "the data the network was pretrained on, in the forms of DATA, for methods that train on it too (uot)",
+        "method",
+        numbers=False,
     )
     plugin: list[str] = dataclasses.field(
         default_factory=list,
