@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from holdfast.errors import CheckpointError, HoldfastError, RunError
-from holdfast.run.files import atomic_write, disk_is_full, is_leftover, one_line, plain, remove_leftovers, sha256_json, to_json
+from holdfast.errors import CheckpointError, RunError
+from holdfast.run.files import is_leftover, one_line, plain, remove_leftovers, sha256_json, to_json
+from holdfast.run.predictions import Predictions, read_predictions, write_predictions
 from holdfast.run.result import SplitMetrics, complete_result, validate_result
+from holdfast.run.storage import CONFIG, RunFiles, resume_command
 from holdfast.run.table import Row, csv_lines, read_rows, rows_up_to, write_rows
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 __all__ = ["Predictions", "Run"]
 
 Model = TypeVar("Model", bound="nn.Module")
 
-CONFIG = "config.yaml"
 SPLITS = "splits.json"
 HISTORY = "history.csv"
 FEATURES = "features.csv"
@@ -45,15 +42,7 @@ TENSORBOARD = "tensorboard"
 METRICS_COLUMNS = ("step", "epoch", "name", "value")
 
 
-class Predictions(NamedTuple):
-    """What the selected weights say of one split: ``logits`` (N, K), ``labels`` (N,), ``ids`` (N,) as text."""
-
-    logits: NDArray[np.floating]
-    labels: NDArray[np.int64]
-    ids: NDArray[np.str_]
-
-
-class Run:
+class Run(RunFiles):
     """A run directory. Make one with :meth:`create`, :meth:`open` or :meth:`save`.
 
     Only ``config`` and ``versions`` are kept in memory: every property reads its file, so a run that is still being written shows
@@ -185,15 +174,6 @@ class Run:
         run.save_predictions(predictions)
         run.write_result(complete)
         return run
-
-    @property
-    def resume_command(self) -> str:
-        """What to type to go on with this run."""
-        return _resume_command(self.path)
-
-    def has(self, name: str) -> bool:
-        """Whether a file of the run, such as ``splits.json``, is there."""
-        return (self.path / name).is_file()
 
     # Splits and reference
 
@@ -367,17 +347,8 @@ class Run:
 
     def save_predictions(self, predictions: Mapping[str, tuple[Any, Any, Any]]) -> None:
         """Store logits (N, K), labels (N,) and ids (N,) of each split."""
-        import numpy as np
-
-        arrays: dict[str, Any] = {}
-        for split, (logits, labels, ids) in predictions.items():
-            rows = (np.asarray(logits), np.asarray(labels, dtype=np.int64), np.asarray(ids, dtype=np.str_))
-            if len({len(part) for part in rows}) > 1:
-                counts = ", ".join(f"{len(part)} {name}" for part, name in zip(rows, Predictions._fields, strict=True))
-                raise RunError(f"predictions of {split!r} have {counts}; give one of each for every example")
-            arrays.update({f"{split}_{name}": part for name, part in zip(Predictions._fields, rows, strict=True)})
         with self.writing(PREDICTIONS) as stream:
-            np.savez(stream, **arrays)
+            write_predictions(stream, predictions)
 
     def load_predictions(self) -> dict[str, Predictions]:
         """Stored predictions by split.
@@ -385,107 +356,8 @@ class Run:
         Raises:
             CheckpointError: The file is damaged, or holds pickled objects, which are never loaded.
         """
-        import numpy as np
-
         self._must_have(PREDICTIONS)
-        try:
-            with (self.path / PREDICTIONS).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                splits = [name.removesuffix("_logits") for name in stored.files if name.endswith("_logits")]
-                return {split: Predictions(*(stored[f"{split}_{name}"] for name in Predictions._fields)) for split in splits}
-        except Exception as error:  # zip, zlib and numpy raise a dozen kinds for a file that is not what it should be
-            raise CheckpointError(f"{str(self.path / PREDICTIONS)!r} is damaged: {one_line(error)}") from error
-
-    # Files
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
-        """A stream whose content takes the place of a file of the run, such as ``checkpoint/state.pt``; see :func:`atomic_write`.
-
-        Raises:
-            RunError: The disk is full, or the file cannot be written.
-        """
-        target = self.path / name
-        with self._explaining(target):
-            target.parent.mkdir(exist_ok=True)
-            with atomic_write(target) as stream:
-                yield stream
-
-    @contextmanager
-    def _explaining(self, target: Path) -> Iterator[None]:
-        """Say in a sentence why a file cannot be written."""
-        try:
-            yield
-        except HoldfastError:
-            raise
-        except Exception as error:
-            if disk_is_full(error):
-                raise RunError(f"no space left for {str(target)!r}; {self._after_full_disk()}") from error
-            if isinstance(error, OSError):
-                raise RunError(f"cannot write {str(target)!r}: {error.strerror or error}") from error
-            raise
-
-    def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Store tensors as a safetensors file of the run, such as ``checkpoint/epoch-00001.safetensors``."""
-        import safetensors.torch
-
-        # Tied weights share memory, which the format refuses: each name gets a copy of its own.
-        own = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
-        with self.writing(name) as stream:
-            stream.write(safetensors.torch.save(own, metadata={"format": "pt"}))
-
-    def load_tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of a safetensors file of the run, on the CPU.
-
-        Raises:
-            RunError: There is no such file.
-            CheckpointError: It is damaged.
-        """
-        import safetensors
-        import safetensors.torch
-
-        self._must_have(name)
-        try:
-            return safetensors.torch.load_file(self.path / name)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise CheckpointError(f"{str(self.path / name)!r} is damaged: {one_line(error)}") from error
-
-    def _after_full_disk(self) -> str:
-        if self.has(CONFIG):
-            return f"nothing was lost: free space and type `{self.resume_command}`"
-        return "the run had not begun: free space and start it again"
-
-    def _write(self, name: str, text: str) -> None:
-        with self.writing(name) as stream:
-            stream.write(text.encode())
-
-    def _must_have(self, name: str) -> None:
-        if not self.has(name):
-            raise RunError(f"{str(self.path)!r} has no {name}")
-
-    def _damaged(self, name: str, reason: str) -> RunError:
-        return RunError(f"{str(self.path / name)!r} is damaged: {reason}")
-
-    def _read(self, name: str) -> str:
-        self._must_have(name)
-        try:
-            return (self.path / name).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise self._damaged(name, "it is not UTF-8 text") from error
-        except OSError as error:
-            raise RunError(f"cannot read {str(self.path / name)!r}: {error.strerror}") from error
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            value = json.loads(self._read(name))
-        except json.JSONDecodeError as error:
-            raise self._damaged(name, one_line(error)) from error
-        if not isinstance(value, dict):
-            raise self._damaged(name, "expected keys with values")
-        return value
-
-
-def _resume_command(path: Path) -> str:
-    return f"holdfast fit --resume {shlex.quote(str(path))}"
+        return read_predictions(self.path / PREDICTIONS)
 
 
 def _cannot_make(path: Path, reason: str | None) -> RunError:
@@ -497,7 +369,7 @@ def _check_empty(path: Path) -> None:
     if not path.is_dir():
         raise RunError(f"--out: {str(path)!r} is a file; choose a directory")
     if (path / CONFIG).exists():
-        raise RunError(f"--out: {str(path)!r} holds a run already; go on with it (`{_resume_command(path)}`) or choose another --out")
+        raise RunError(f"--out: {str(path)!r} holds a run already; go on with it (`{resume_command(path)}`) or choose another --out")
     content = sorted(entry.name for entry in path.iterdir() if not is_leftover(entry))
     if content:
         raise RunError(f"--out: {str(path)!r} is not empty (it contains {content[0]!r}) and is no run; choose another --out")
