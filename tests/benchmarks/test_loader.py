@@ -78,6 +78,7 @@ def test_cars_are_unpacked_where_they_are_still_in_their_archive(home: Path, tmp
     assert len(list(found.rglob("*.png"))) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("home")
 def test_contention_measures_one_and_two_threads_idle_and_beside_a_busy_process(tmp_path: Path) -> None:
     rows = contention.measure(tmp_path, count=2, repeats=1, blocks=1, busy=1)

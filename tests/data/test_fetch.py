@@ -103,6 +103,7 @@ def test_workers_outlive_the_signals_that_stop_a_job(served):
     assert equal(train(cached), [*batches, *pass_])
 
 
+@pytest.mark.slow
 def test_the_interpreter_ends_with_passes_still_open(root):
     code = f"""
         from holdfast.config.schema import FitConfig

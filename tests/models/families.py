@@ -35,9 +35,6 @@ FAMILIES = {
     "tower": (f"{SMALL}:convolutional_tower", 32),
 }
 
-ONE_OF_EACH_KIND = ("timm-resnet", "timm-vit", "demo-mobilenet", "torchvision-convnext")
-"""For tests that take seconds a network; the others of the same kind are marked slow there."""
-
 FULL_SIZE = {
     "timm:convnext_atto": 64,
     "timm:swin_tiny_patch4_window7_224": 64,

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from tests.models import small_networks
-from tests.models.families import FAMILIES, ONE_OF_EACH_KIND, load_family
+from tests.models.families import FAMILIES, load_family
 from torch import Tensor, nn
 
 from holdfast.errors import ModelError
@@ -192,7 +192,7 @@ def test_find_head_suggests_a_layer_for_a_mistyped_name() -> None:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("family", [pytest.param(name, marks=() if name in ONE_OF_EACH_KIND else pytest.mark.slow) for name in FAMILIES])
+@pytest.mark.parametrize("family", [pytest.param(name, marks=() if name == "timm-vit" else pytest.mark.slow) for name in FAMILIES])
 def test_compiled_in_place_gives_the_same_values_and_gradients(family: str) -> None:
     pretrained = load_family(family)
     classifier = Classifier(pretrained.net, pretrained.head_name)

@@ -116,12 +116,14 @@ def test_a_file_without_head_leaves_a_fresh_one_and_says_so(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("spec", "other", "counts"),
     [
-        ("timm:resnet18", "timm:resnet34", r"unexpected \(layer1\.2"),
-        ("timm:resnet34", "timm:resnet18", r"missing \(layer1\.2"),
-        ("torchvision:resnet18", "torchvision:resnet50", r"of another shape \(.*in the file, .*in the network"),
+        pytest.param("timm:resnet18", "timm:resnet34", r"unexpected \(layer1\.2", marks=pytest.mark.slow),
+        pytest.param("timm:resnet34", "timm:resnet18", r"missing \(layer1\.2", marks=pytest.mark.slow),
+        pytest.param(
+            *("torchvision:resnet18", "torchvision:resnet50", r"of another shape \(.*in the file, .*in the network"), marks=pytest.mark.slow
+        ),
         ("torchvision:resnet18", "timm:vit_tiny_patch16_224", r"missing \(conv1.weight, .*; \d+ unexpected \(blocks\.0"),
         ("timm:vit_tiny_patch16_224", "torchvision:resnet18", r"missing \(cls_token, .*; \d+ unexpected \(bn1\."),
-        ("demo:mobilenetv1-025", "timm:mobilenetv1_100", "of another shape"),
+        ("demo:mobilenetv1-025", "timm:mobilenetv1_100", r"of another shape \(.*in the file, .*in the network"),
     ],
 )
 def test_weights_of_another_network_are_counted_and_named(tmp_path: Path, spec: str, other: str, counts: str) -> None:
@@ -142,6 +144,7 @@ def test_timm_position_embeddings_are_resampled_to_the_image_size(tmp_path: Path
     assert loaded.notes == [f"--weights {path} was converted to the form of timm:vit_tiny_patch16_224"]
 
 
+@pytest.mark.slow
 def test_timm_windows_are_resampled_to_the_image_size(tmp_path: Path) -> None:
     source = timm.create_model("swin_tiny_patch4_window7_224")
     path = save(source, tmp_path / "net.safetensors")
