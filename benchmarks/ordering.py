@@ -15,9 +15,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +27,45 @@ FACTORS = (0.125, 0.5, 1.0, 2.0)
 SEEDS = (0, 1, 2)
 TUNING_SEED = 100
 
-METHODS: dict[str, tuple[str, dict[str, Any], str | None]] = {
-    "plain": ("plain", {}, None),
-    "fnp": ("fnp", {}, "weight"),
-    "randreg-uniform": ("randreg", {"prior": "uniform"}, "weight"),
-    "randreg-normal": ("randreg", {"prior": "normal"}, "weight"),
-    "randreg": ("randreg", {"prior": "pretrained"}, "weight"),
-    "randreg-cp": ("randreg-cp", {}, "weight"),
-    "adarand": ("adarand", {}, "weight"),
-    "l2-sp": ("l2-sp", {}, "weight"),
-    "delta": ("delta", {}, "weight"),
-    "bss": ("bss", {}, "weight"),
-    "core-tuning": ("core-tuning", {}, "contrastive_weight"),
-    "dr-tune": ("dr-tune", {}, None),
-    "co-tuning": ("co-tuning", {}, "weight"),
-    "bi-tuning": ("bi-tuning", {}, "contrastive_weight"),
-    "stochnorm": ("stochnorm", {}, None),
-}
-"""Name in the table: method, options, and the weight that is tuned, where it has one. UOT needs ImageNet itself, which is not here."""
+RATES = "--lr 0.01"
+OF_THE_LIBRARY = "--lr 0.001 --head-lr 0.01"
+"""The rates that the Transfer-Learning-Library published its weights for."""
 
-COMMON = "--image-size 128 --batch-size 64 --optimizer sgd --lr 0.01 --device cpu --deterministic --threads 1"
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a method, its options, the weight that is tuned, where it has one, and the learning rates."""
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weight: str | None = "weight"
+    rates: str = RATES
+
+
+METHODS: dict[str, Row] = {
+    "plain": Row("plain", weight=None),
+    "fnp": Row("fnp"),
+    "randreg-uniform": Row("randreg", {"prior": "uniform"}),
+    "randreg-normal": Row("randreg", {"prior": "normal"}),
+    "randreg": Row("randreg", {"prior": "pretrained"}),
+    "randreg-cp": Row("randreg-cp"),
+    "adarand": Row("adarand"),
+    "l2-sp": Row("l2-sp"),
+    "delta": Row("delta", {"attention": False}),
+    "delta-attention": Row("delta"),
+    "bss": Row("bss"),
+    "core-tuning": Row("core-tuning", weight="contrastive_weight"),
+    "dr-tune": Row("dr-tune", weight=None),
+    "co-tuning": Row("co-tuning"),
+    "bi-tuning": Row("bi-tuning", weight="contrastive_weight"),
+    "stochnorm": Row("stochnorm", weight=None),
+    "plain, slow backbone": Row("plain", weight=None, rates=OF_THE_LIBRARY),
+    "delta-attention, slow backbone": Row("delta", rates=OF_THE_LIBRARY),
+    "co-tuning, slow backbone": Row("co-tuning", rates=OF_THE_LIBRARY),
+}
+"""By name in the table. UOT needs ImageNet itself, which is not here."""
+
+COMMON = "--image-size 128 --batch-size 64 --optimizer sgd --device cpu --deterministic --threads 1"
 DATASETS = {
     "cars98a": ("--train-list train_25.txt --epochs 30 --schedule step --milestones 9,18,24", "--val-fraction 0 --select last"),
     "hymenoptera": ("--test-split val --epochs 12", "--val-fraction 0 --select last"),
@@ -68,7 +87,8 @@ class Cell:
     @property
     def folder(self) -> str:
         """Its run directory under ``--out``."""
-        return f"{self.dataset}/{self.method}-x{self.factor:g}-{'tuning' if self.tuning else f'seed{self.seed}'}"
+        name = self.method.replace(", ", "-").replace(" ", "-")
+        return f"{self.dataset}/{name}-x{self.factor:g}-{'tuning' if self.tuning else f'seed{self.seed}'}"
 
     def words(self, options: argparse.Namespace) -> list[str]:
         """The command that makes it, or goes on with it."""
@@ -78,12 +98,12 @@ class Cell:
         of_data, final = DATASETS[self.dataset]
         words = ["fit", str(options.data / self.dataset), "--model", "demo:mobilenetv1-025", "--weights", str(options.weights)]
         words += [*f"{of_data} {TUNING if self.tuning else final} {COMMON} --seed {self.seed} --out".split(), str(run)]
-        name, given, weight = METHODS[self.method]
-        words += ["--method", name]
-        for key, value in given.items():
-            words += [f"--method.{key}", str(value)]
-        if weight is not None:
-            words += [f"--method.{weight}", repr(self.factor * RECORDS[name].all_options[weight].default)]
+        row = METHODS[self.method]
+        words += [*row.rates.split(), "--method", row.method]
+        for key, value in row.options.items():
+            words += [f"--method.{key}", str(value).lower()]
+        if row.weight is not None:
+            words += [f"--method.{row.weight}", repr(self.factor * RECORDS[row.method].all_options[row.weight].default)]
         return words
 
 
@@ -98,7 +118,7 @@ def tuning(dataset: str) -> Iterator[Cell]:
         Cell(dataset, method, factor, TUNING_SEED, tuning=True)
         for factor in FACTORS
         for method in METHODS
-        if METHODS[method][2] is not None
+        if METHODS[method].weight is not None
     )
 
 
@@ -107,7 +127,7 @@ def tuned(dataset: str, out: Path) -> Iterator[Cell]:
     for seed in SEEDS:
         for method in METHODS:
             trials = {f: accuracy(out, Cell(dataset, method, f, TUNING_SEED, tuning=True), "val") for f in FACTORS}
-            if METHODS[method][2] is not None and None not in trials.values():
+            if METHODS[method].weight is not None and None not in trials.values():
                 best = max(FACTORS, key=lambda factor: (trials[factor], -abs(factor - 1)))
                 yield Cell(dataset, method, best, seed)
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from holdfast.types import HeadForm, Source, Step, Update
+from holdfast.types import Batch, Comm, Draws, HeadForm, Source, Step, Update
 
 __all__ = ["ModelTransform", "Needs", "Regularizer", "Scope", "TaskLoss", "Term"]
 
@@ -40,6 +40,7 @@ class Needs:
         reference: Whether the frozen pretrained network is used after ``setup`` too, and so stays in memory.
         source_head: Whether the pretrained network must have brought its own head.
         hard_labels: Whether soft targets are refused.
+        index: Whether state is kept for each example, by ``step.index``.
         weights: Whether a task loss multiplies the loss of each example by its ``step.weights``, where there are some; batches with
             weights are refused where it does not.
         views: How many further augmented views of each batch, beyond the first.
@@ -52,6 +53,7 @@ class Needs:
     reference: bool = False
     source_head: bool = False
     hard_labels: bool = False
+    index: bool = False
     weights: bool = False
     views: int = 0
     extra: tuple[str, ...] = ()
@@ -64,10 +66,10 @@ class Term(nn.Module):
 
     ``STATE`` names the tensors whose size is known only in ``setup``. Each is registered empty here, assigned by ``setup``, and
     created by ``load_state_dict`` with the shape, type and kind (buffer or parameter) it was saved with, so resuming skips
-    ``setup``.
+    ``setup``. ``NEEDS`` and ``SCOPE`` belong to the class, or to the object where they depend on its options.
     """
 
-    NEEDS: ClassVar[Needs] = Needs()
+    NEEDS: Needs = Needs()
     SCOPE: ClassVar[Scope | Mapping[str, Scope]] = Scope.EXAMPLE
     STATE: ClassVar[tuple[str, ...]] = ()
 
@@ -76,12 +78,19 @@ class Term(nn.Module):
         for name in self.STATE:
             self.register_buffer(name, None)
 
+    def check(self, num_classes: int) -> None:
+        """Refuse options that do not fit K classes; called before anything is written."""
+
     def layers(self, net: nn.Module) -> tuple[str, ...]:
         """Which layers of this network to capture, by their names in it; called once, before ``setup``."""
         return self.NEEDS.layers
 
     def setup(self, source: Source) -> None:
         """Fill what ``STATE`` names, before the first step."""
+
+    def pretrained_parameters(self) -> tuple[nn.Parameter, ...]:
+        """Those of its parameters that began as pretrained weights, and so learn at the rate of the backbone; known after ``setup``."""
+        return ()
 
     def extra_classes(self) -> Mapping[str, Tensor]:
         """Classes to draw further datasets of ``NEEDS.extra`` from, where not all; known after ``setup``."""
@@ -95,6 +104,10 @@ class Term(nn.Module):
 
     def metrics(self) -> dict[str, Tensor | float]:
         """Named numbers for the log."""
+        return {}
+
+    def by_layer(self) -> Mapping[str, Mapping[str, float]]:
+        """Named numbers of single layers, by the layer's name, for ``layers.csv``."""
         return {}
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -125,6 +138,10 @@ class Regularizer(Term):
 
 class TaskLoss(Term):
     """What the network is trained for; an objective has exactly one."""
+
+    def prepare(self, batch: Batch, draws: Draws, comm: Comm, num_classes: int) -> Batch:
+        """The batch as the network is to see it, for losses that mix examples; called before each forward pass of training."""
+        return batch
 
     def loss(self, step: Step) -> Tensor | dict[str, Tensor]:
         """Scalar with a gradient, or named ones: the mean over the rows given, float32 or wider."""

@@ -10,10 +10,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
     import torch
     from torch import Tensor, nn
 
-__all__ = ["Batch", "Comm", "Draws", "Extra", "HeadForm", "InputSpec", "Outputs", "Reference", "Source", "Step", "Update"]
+__all__ = [
+    "Batch",
+    "Comm",
+    "Draws",
+    "Extra",
+    "HeadForm",
+    "InputSpec",
+    "Outputs",
+    "Reference",
+    "Source",
+    "Step",
+    "TextSpec",
+    "Tokenizer",
+    "Tokens",
+    "Update",
+]
 
 
 @dataclass(frozen=True)
@@ -25,12 +44,53 @@ class InputSpec:
     std: tuple[float, float, float]
 
 
+class Tokens(NamedTuple):
+    """A text as a network reads it: ``ids`` (I, T), a row for each of the network's I inputs; ``length``, the tokens before it was cut."""
+
+    ids: npt.NDArray[np.int32]
+    length: int
+
+
+class Tokenizer(Protocol):
+    """Makes tokens of texts, as a network expects them."""
+
+    special_tokens: int
+    """Tokens that every text gets, an empty one too."""
+
+    def encode(self, texts: Sequence[str], max_length: int) -> list[Tokens]:
+        """Each text as at most ``max_length`` tokens, special ones included."""
+
+    def batch(self, texts: Sequence[Tokens]) -> dict[str, Tensor]:
+        """Inputs (B, T) of a network by name, int64, filled up to the longest text; ``attention_mask`` is 1 where a text has tokens."""
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """What texts a network expects.
+
+    Args:
+        tokenizer: Makes tokens of them.
+        max_length: Tokens at most of one text, special ones included.
+        pooling: How an encoder makes one vector of a text's tokens; None for a network that came with a head.
+        files: What the network can be built from again, weights aside: configuration and tokenizer, by name.
+    """
+
+    tokenizer: Tokenizer
+    max_length: int
+    pooling: str | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class HeadForm:
-    """How the fresh head is made: with or without bias, W ~ N(0, ``std``²), or N(0, 2/D) where ``std`` is None; the bias starts at 0."""
+    """How the fresh head is made: with or without bias, W ~ N(0, ``std``²), or N(0, 2/D) where ``std`` is None; the bias starts at 0.
+
+    ``extra`` outputs follow those of the K classes; they are trained, and nothing that is measured or predicted sees them.
+    """
 
     bias: bool = True
     std: float | None = 0.01
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,6 +206,9 @@ class Source(Protocol):
 
     def generator(self, name: str) -> torch.Generator:
         """Random numbers on the CPU, keyed by (seed, name), the same on every rank, for what a term draws once."""
+
+    def index(self) -> Tensor:
+        """Ranks of the ids (N,) of all training examples of all ranks, sorted; what ``Step.index`` is one of."""
 
     def has(self, split: str) -> bool:
         """Whether :meth:`batches` can open this split: ``train``, ``val``, or ``source`` for the source data."""

@@ -37,7 +37,7 @@ def pair() -> tuple[SmallNet, SmallNet]:
 
 
 def attached(net: nn.Module, start: nn.Module, *, accumulate: int = 1, **options: Any) -> Attached:
-    method = [{"name": "delta", "layers": "body.0,body.2", **options}]
+    method = [{"name": "delta", "layers": "body.0,body.2", "attention": False, **options}]
     return attach(net, method, [data(seed=5), data(seed=6)], num_classes=K, pretrained=start, accumulate=accumulate, seed=2)
 
 
@@ -84,7 +84,7 @@ def test_micro_batches_add_up_to_the_batch(reduction: str) -> None:
 
 def test_the_pretrained_network_stays_as_it_is_and_runs_no_further_than_the_last_layer() -> None:
     net, start = pair()
-    terms = attach(net, [{"name": "delta", "layers": "body.0"}], num_classes=K, pretrained=start)
+    terms = attach(net, [{"name": "delta", "layers": "body.0", "attention": False}], num_classes=K, pretrained=start)
     reference = terms._context.reference
     before = copy.deepcopy(dict(reference.weights))
     later: list[object] = []
@@ -98,13 +98,13 @@ def test_the_pretrained_network_stays_as_it_is_and_runs_no_further_than_the_last
 def test_batchnorm_of_the_batch_sets_the_maps_apart_at_the_start() -> None:
     torch.manual_seed(0)
     net = glyphnet(K)
-    terms = attach(net.train(), "delta", num_classes=K)
+    terms = attach(net.train(), [{"name": "delta", "attention": False}], num_classes=K)
     images, labels = torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64)
     terms.loss(images, labels)
     assert terms.values["delta/backbone"] > 1
     terms.after_step()
     net.eval()
-    same = attach(net, "delta", num_classes=K)
+    same = attach(net, [{"name": "delta", "attention": False}], num_classes=K)
     same.loss(images, labels)
     assert same.values["delta/backbone"] == 0
 
@@ -166,7 +166,7 @@ def test_filters_are_taken_out_on_batches_of_an_epoch_after_those_of_the_trainin
 
 
 def test_without_attention_nothing_is_trained_and_no_batches_are_asked_for() -> None:
-    terms = attach(SmallNet(K), [{"name": "delta", "layers": "body.0"}], num_classes=K)
+    terms = attach(SmallNet(K), [{"name": "delta", "layers": "body.0", "attention": False}], num_classes=K)
     assert terms.objective.terms[-1].channel_weights is None
 
 
@@ -176,13 +176,13 @@ def test_without_attention_nothing_is_trained_and_no_batches_are_asked_for() -> 
 def test_layers_of_an_unknown_network_are_offered() -> None:
     sentence = "delta: which layers of a SmallNet to compare is not known. Name some, as in --method.layers body.2; it has body.0, body.2."
     with pytest.raises(ConfigError) as caught:
-        attach(SmallNet(K), "delta", num_classes=K)
+        attach(SmallNet(K), [{"name": "delta", "attention": False}], num_classes=K)
     assert str(caught.value) == sentence
 
 
 def test_a_network_of_nothing_but_a_head_has_no_layers() -> None:
     with pytest.raises(ConfigError, match="It has none but the head, so choose another network or method"):
-        attach(nn.Sequential(nn.Flatten(), nn.Linear(6, K)), "delta", num_classes=K)
+        attach(nn.Sequential(nn.Flatten(), nn.Linear(6, K)), [{"name": "delta", "attention": False}], num_classes=K)
 
 
 def test_a_layer_that_is_not_there_is_named_with_the_nearest() -> None:
@@ -201,7 +201,7 @@ def test_named_layers_are_taken_in_their_order_without_repeats() -> None:
 def test_a_layer_that_runs_twice_or_never_is_refused() -> None:
     inputs, labels = torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64)
     with pytest.raises(ModelError, match=r"the layer 'block1.relu' runs more than once in a forward pass, so it has no one output"):
-        attach(glyphnet(K), [{"name": "delta", "layers": "block1.relu"}], num_classes=K).loss(inputs, labels)
+        attach(glyphnet(K), [{"name": "delta", "layers": "block1.relu", "attention": False}], num_classes=K).loss(inputs, labels)
 
     class Idle(SmallNet):
         def __init__(self) -> None:
@@ -209,4 +209,4 @@ def test_a_layer_that_runs_twice_or_never_is_refused() -> None:
             self.unused = nn.Linear(6, 6)
 
     with pytest.raises(ModelError, match="the layer 'unused' takes no part in the forward pass, so it has no output; name another"):
-        attach(Idle(), [{"name": "delta", "layers": "unused"}], num_classes=K, head="head").loss(torch.zeros(2, 6), labels)
+        attach(Idle(), [{"name": "delta", "layers": "unused", "attention": False}], num_classes=K, head="head").loss(torch.zeros(2, 6), labels)

@@ -16,6 +16,7 @@ from holdfast.models.classifier import Classifier
 from holdfast.models.freeze import freeze_parameters
 from holdfast.models.load import load_pretrained
 from holdfast.models.select import layer_depths
+from holdfast.regularizers.co_tuning import CoTuning
 from holdfast.run import Run
 from holdfast.training.checkpoint import load_checkpoint
 from holdfast.training.optim import learning_rate_factor, make_optimizer, warmup_steps
@@ -56,6 +57,17 @@ def test_the_head_has_its_own_rate_and_terms_have_the_heads(options: dict[str, A
     assert (by_name["head"], by_name["terms"]) == pytest.approx((head, head))
     if layer_decay == 1:
         assert by_name == pytest.approx({"backbone": 0.1, "head": head, "terms": head})
+
+
+def test_what_a_term_took_from_the_pretrained_network_learns_like_the_backbone() -> None:
+    term = CoTuning()
+    term.source_weight, term.source_bias = torch.nn.Parameter(torch.zeros(3, 2)), torch.nn.Parameter(torch.zeros(3))
+    fresh = torch.nn.Linear(2, 2)
+    optimizer = make_optimizer(FitConfig(lr=0.1, head_lr=0.7), glyphnet(), torch.nn.ModuleList([term, fresh]))
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [rates[id(parameter)] for parameter in term.parameters()] == [0.1, 0.1]
+    assert [rates[id(parameter)] for parameter in fresh.parameters()] == [0.7, 0.7]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(rates)
 
 
 def test_frozen_parameters_are_in_no_group() -> None:

@@ -50,6 +50,10 @@ class CoTuning(Regularizer):
             self.source_bias = nn.Parameter(head.bias.detach().clone())
         self.relationship = self._relate(source).to(self.source_weight)
 
+    def pretrained_parameters(self) -> tuple[nn.Parameter, ...]:
+        """The source head: the authors train it at the backbone's rate, a tenth of the new head's."""
+        return tuple(parameter for parameter in (self.source_weight, self.source_bias) if parameter is not None)
+
     def penalty(self, step: Step) -> Tensor:
         """``(1/B) Σ_i -Σ_s ρ[y_i, s] log softmax(W_s z_i + b_s)[s]``."""
         return co_tuning_loss(F.linear(step.features["pooled"], self.source_weight, self.source_bias), step.labels, self.relationship)

@@ -44,7 +44,7 @@ class Delta(Regularizer):
     def __init__(
         self,
         *,
-        attention: bool = False,
+        attention: bool = True,
         layers: str = "auto",
         reduction: Literal["sum", "mean"] = "sum",
         attention_epochs: int = 10,
@@ -73,15 +73,33 @@ class Delta(Regularizer):
         return self._names
 
     def setup(self, source: Source) -> None:
-        """With attention, train a classifier and find the weight of each channel."""
+        """With attention, train a classifier and find the weight of each channel.
+
+        Raises:
+            ConfigError: The inputs are texts.
+        """
         if not self.attention:
             return
+        if isinstance(next(iter(source.shuffled(self.attention_batch_size, self.attention_epochs))).inputs, Mapping):
+            self.check_texts()
         net = source.fit_classifier(
             epochs=self.attention_epochs, batch_size=self.attention_batch_size, backbone=self.attention_train_backbone
         )
         batches = islice(source.shuffled(self.attention_batch_size, self.attention_epochs), self.attention_batches)
         gaps = loss_gaps(net, self.layers(net), batches, source.comm)
         self.channel_weights = torch.cat([channel_attention(gap) for gap in gaps]).to(next(net.parameters()).dtype)
+
+    def check_texts(self) -> None:
+        """Refuse texts where channels are weighed, since their maps are of another size in every batch.
+
+        Raises:
+            ConfigError: There is attention.
+        """
+        if self.attention:
+            raise ConfigError(
+                "delta: the attention of channels needs maps of one size, and texts differ in length; type --method.attention false, so "
+                "that all channels count the same"
+            )
 
     def penalty(self, step: Step) -> dict[str, Tensor]:
         """``backbone``: the distance of the maps; ``head``: ½ ‖W‖² + ½ ‖b‖²."""

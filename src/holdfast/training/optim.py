@@ -12,7 +12,8 @@ from holdfast.config.schema import FitConfig
 from holdfast.models.classifier import Classifier
 from holdfast.models.select import layer_depths
 from holdfast.models.target_classifier import SGD
-from holdfast.schedules import cosine_factor, multistep_factor, warmup_factor
+from holdfast.schedules import cosine_factor, linear_factor, multistep_factor, warmup_factor
+from holdfast.terms import Term
 
 __all__ = ["classifier_sgd", "learning_rate_factor", "make_optimizer", "set_learning_rate", "warmup_steps"]
 
@@ -21,18 +22,22 @@ def make_optimizer(config: FitConfig, classifier: Classifier, terms: nn.Module) 
     """The optimizer over backbone, head and the terms' own parameters, each in a group, the backbone in one a layer with ``layer_decay``.
 
     SGD (with Nesterov momentum, where there is momentum) and AdamW as ``torch.optim`` defines them. Each group remembers its rate at
-    factor 1 as ``base_lr``. The terms' parameters, which are as new as the head, take the head's rate. Frozen parameters are left out.
+    factor 1 as ``base_lr``. The terms' parameters are as new as the head and take its rate, apart from those that began as pretrained
+    weights, which take the backbone's. Frozen parameters are left out.
     """
     head_lr = _head_lr(config)
+    pretrained = [parameter for term in terms.modules() if isinstance(term, Term) for parameter in term.pretrained_parameters()]
+    known = set(map(id, pretrained))
     groups = [
         *_backbone_groups(config, classifier),
         {"params": [p for _, p in classifier.head_parameters() if p.requires_grad], "base_lr": head_lr, "name": "head"},
-        {"params": [p for p in terms.parameters() if p.requires_grad], "base_lr": head_lr, "name": "terms"},
+        {"params": [p for p in terms.parameters() if p.requires_grad and id(p) not in known], "base_lr": head_lr, "name": "terms"},
+        {"params": pretrained, "base_lr": config.lr, "name": "pretrained weights of terms"},
     ]
     groups = [{**group, "lr": group["base_lr"]} for group in groups if group["params"]]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.momentum > 0, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, amsgrad=config.amsgrad)
 
 
 def classifier_sgd(config: FitConfig) -> SGD:
@@ -80,6 +85,8 @@ def learning_rate_factor(config: FitConfig, total_steps: int, steps_per_epoch: i
     def after(step: int, epoch: int) -> float:
         if config.schedule == "cosine":
             return cosine_factor(max(step, warmup), total_steps, warmup)
+        if config.schedule == "linear":
+            return linear_factor(max(step, warmup), total_steps, warmup)
         return multistep_factor(epoch, config.milestones, config.gamma) if config.schedule == "step" else 1.0
 
     return lambda step, epoch: warmup_factor(step, warmup, config.warmup, config.warmup_start) * after(step, epoch)
