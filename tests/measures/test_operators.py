@@ -99,6 +99,18 @@ def test_layer_products_take_the_block_or_the_full_row() -> None:
     assert float(operator.layer_quads(vector, mode="full_row").sum()) == pytest.approx(operator.quad(vector))
 
 
+@pytest.mark.parametrize("chunk_size", [1, 2])
+def test_numbers_of_every_full_row_are_those_of_the_products(chunk_size: int) -> None:
+    net, (inputs, labels) = small_net(), data()
+    batches = list(zip(inputs.split(4), labels.split(4), strict=True))
+    operator = CurvatureOperator(net, losses, batches, layers=["2.weight", "0.weight"], chunk_size=chunk_size)
+    vectors = torch.randn(24, 3, generator=seeded(5), dtype=torch.float64)
+    terms = vectors * (operator.dense() @ vectors)
+    before = operator.products
+    torch.testing.assert_close(operator.full_row_quads(vectors), torch.stack([terms[:12].sum(0), terms[12:].sum(0)], dim=1))
+    assert operator.products - before == 3
+
+
 def test_order_of_layers_is_the_one_asked_for() -> None:
     net, (inputs, labels) = small_net(), data()
     vector, _ = flat_function(net, inputs)
@@ -238,7 +250,7 @@ class Recorded:
 
     def sum(self, tensor: Tensor) -> Tensor:
         if self.sent is None:
-            self.sent = tensor
+            self.sent = tensor.clone()
             return tensor
         return tensor + self.sent
 
@@ -250,6 +262,14 @@ def test_uneven_shares_of_ranks_sum_to_the_whole() -> None:
     for share in (slice(0, 5), slice(5, 7)):
         found = CurvatureOperator(net, losses, [(inputs[share], labels[share])], comm=comm, check=False) @ vector  # type: ignore[arg-type]
     torch.testing.assert_close(found, CurvatureOperator(net, losses, [(inputs, labels)]) @ vector)
+
+
+def test_ranks_ask_for_as_many_products_at_once_whether_or_not_they_keep_a_graph() -> None:
+    net, batch = small_net(), data()
+    alone, chunked = (CurvatureOperator(net, losses, [batch], check=False, chunk_size=size) for size in (1, 4))
+    one_of_two = CurvatureOperator(net, losses, [batch], comm=Recorded(), check=False)  # type: ignore[arg-type]
+    with alone.keeping(), chunked.keeping(), one_of_two.keeping():
+        assert [operator.probes_per_pass for operator in (alone, chunked, one_of_two)] == [1, 4, 8]
 
 
 def test_batches_and_outputs_of_other_forms_are_read() -> None:

@@ -52,6 +52,42 @@ def test_basis_stays_orthonormal_and_breakdown_is_exact() -> None:
     assert top_eigenvalues(torch.zeros(4, 4), 1).values == (0.0,)
 
 
+def test_basis_in_float32_is_orthonormal_to_rounding() -> None:
+    dense = matrix().float()
+    lanczos = Lanczos(torch.ones(len(VALUES)))
+    for _ in range(60):
+        lanczos.advance(dense @ lanczos.vector)
+    torch.testing.assert_close(lanczos.basis @ lanczos.basis.T, torch.eye(60), rtol=0, atol=2e-6)
+    assert lanczos.eigh()[0].max() == pytest.approx(12, rel=1e-5)
+
+
+def test_products_with_errors_along_the_basis_leave_it_orthonormal() -> None:
+    dense = matrix().float()
+    lanczos = Lanczos(torch.ones(len(VALUES)))
+    for _ in range(20):
+        product = dense @ lanczos.vector
+        lanczos.advance(product + 1e3 * lanczos.basis[0] if len(lanczos.alpha) > 2 else product)
+    torch.testing.assert_close(lanczos.basis @ lanczos.basis.T, torch.eye(20), rtol=0, atol=2e-6)
+
+
+def test_length_of_the_start_does_not_count() -> None:
+    dense, start = matrix().float(), torch.linspace(-1, 1, len(VALUES))
+    recursions = [Lanczos(start), Lanczos(1e-30 * start)]
+    for recursion in recursions:
+        for _ in range(3):
+            recursion.advance(dense @ recursion.vector)
+    assert recursions[1].alpha == pytest.approx(recursions[0].alpha, rel=1e-4)
+
+
+def test_combinations_of_the_basis_are_those_of_its_rows() -> None:
+    dense = matrix()
+    lanczos = Lanczos(torch.ones(len(VALUES), dtype=torch.float64))
+    for _ in range(19):
+        lanczos.advance(dense @ lanczos.vector)
+    coefficients = torch.randn(19, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(lanczos.combine(coefficients), lanczos.basis.T @ coefficients)
+
+
 def test_unmet_tolerance_and_budget_are_told() -> None:
     found = top_eigenvalues(matrix(), 3, budget=Budget(products=4))
     assert (found.products, found.met) == (4, False)
@@ -89,3 +125,19 @@ def test_density_leaves_out_vectors_that_the_budget_has_no_room_for() -> None:
     assert (len(found.nodes), found.products, found.met) == (2, 20, False)
     with pytest.raises(ConfigError, match="do not fit into it"):
         spectral_density(matrix(), steps=10, budget=Budget(products=9))
+
+
+def test_the_trace_is_settled_at_once_and_a_bend_within_the_spectrum_is_not() -> None:
+    short = spectral_density(matrix(), steps=8, probes=3)
+    assert short.change_of(lambda values: values) == pytest.approx(0, abs=1e-9 * abs(short.trace.value))
+    assert short.change_of(lambda values: values.clip(min=0)) > 0.005 * short.positive_trace.value
+    whole = spectral_density(matrix(), steps=96, probes=3)
+    assert whole.change_of(lambda values: values.clip(min=0)) < 1e-3 * whole.positive_trace.value
+
+
+def test_change_is_that_of_the_last_quarter_of_the_steps() -> None:
+    starts = [torch.linspace(-1, 2, len(VALUES), dtype=torch.float64)]
+    long, sooner = (spectral_density(matrix(), steps=steps, starts=starts) for steps in (12, 9))
+    assert long.change_of(np.square) == pytest.approx(0, abs=1e-8)
+    expected = abs(long.trace_of(np.abs).value - sooner.trace_of(np.abs).value)
+    assert long.change_of(np.abs) == pytest.approx(expected, rel=1e-6)

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from tests.processes import torchrun
 from tests.training.small_runs import assert_same_run, assert_same_tensors, history, tiny_network
-from tests.training.test_ranks import SAME, torchrun
+from tests.training.test_ranks import SAME
 from torch import Tensor, nn
 
 import holdfast
 from holdfast.build import load_model
 from holdfast.config.schema import FitConfig
-from holdfast.data import ImageData, load_data
+from holdfast.data import RunData, load_data
 from holdfast.measures import tracking
 from holdfast.measures.features import conditional_entropy, differential_entropy, feature_norm, gradient_norm, norm_of_mean_feature
 from holdfast.measures.tracking import measure_features
@@ -52,7 +53,7 @@ def crash_at(step: int) -> Callable[[Event], None]:
     return listen
 
 
-def expected_row(classifier: Classifier, data: ImageData) -> dict[str, Any]:
+def expected_row(classifier: Classifier, data: RunData) -> dict[str, Any]:
     """The definition of a row, from a plain pass over the un-augmented training images."""
     with torch.no_grad():
         outputs = [classifier(batch.inputs) for batch in data.batches("train")]

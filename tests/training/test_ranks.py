@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.processes import torchrun
 from tests.training.small_runs import LIVE_BATCHNORM, METHODS, OPTIONS, assert_same_run, assert_same_tensors, history, options_on_glyphnet
 from torch import Tensor
 
@@ -21,8 +19,6 @@ from holdfast.run import Run
 from holdfast.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.ranks
-
-ROOT = Path(__file__).resolve().parents[2]
 
 CASES: dict[str, dict[str, Any]] = {name: options_on_glyphnet(name) for name in METHODS if name not in LIVE_BATCHNORM}
 CASES |= {
@@ -106,13 +102,6 @@ found = {
 }
 torch.save({"terms": terms, "errors": errors, "comm": found}, runs / f"rank-{rank}.pt")
 """
-
-
-def torchrun(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Start two ranks."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from holdfast.errors import ModelError
+from holdfast.models.calling import arguments, logits_in
 from holdfast.types import Batch
 
 __all__ = ["evaluated", "inputs_and_labels", "outputs_of"]
@@ -65,6 +66,5 @@ def outputs_of(net: nn.Module, tensors: Mapping[str, Tensor], inputs: Any) -> Te
         tensors: Values by qualified parameter name; the others keep theirs.
         inputs: What its forward takes, a mapping as keyword arguments.
     """
-    arguments, keywords = ((), dict(inputs)) if isinstance(inputs, Mapping) else ((inputs,), {})
-    result = torch.func.functional_call(net, dict(tensors), arguments, keywords)
-    return result if isinstance(result, Tensor) else result.logits
+    logits: Tensor = logits_in(torch.func.functional_call(net, dict(tensors), *arguments(inputs)))
+    return logits

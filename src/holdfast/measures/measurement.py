@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +14,19 @@ import torch
 from holdfast.errors import ConfigError
 from holdfast.types import Comm
 
-__all__ = ["Budget", "Measurement", "Meter"]
+__all__ = ["Budget", "Measurement", "Meter", "watching"]
+
+_WATCHER: ContextVar[Callable[[int], None] | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watching(watcher: Callable[[int], None]) -> Iterator[None]:
+    """Within the block every measurement tells ``watcher`` of the products it has just made, for a progress bar."""
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,9 @@ class Meter:
     def add(self, products: int = 1) -> None:
         """Note products that have been made."""
         self.products += products
+        watcher = _WATCHER.get()
+        if watcher is not None:
+            watcher(products)
 
     def allows(self, products: int = 1) -> bool:
         """Whether that many more products fit into the budget."""

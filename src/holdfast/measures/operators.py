@@ -29,6 +29,7 @@ from holdfast.measures.products import (
     hessian_of_outputs,
     per_example,
 )
+from holdfast.measures.sums import dot
 from holdfast.types import Batch, Comm
 
 __all__ = ["KINDS", "BlockOperator", "CurvatureOperator"]
@@ -138,18 +139,19 @@ class CurvatureOperator:
     @property
     def probes_per_pass(self) -> int:
         """How many products an estimator had better ask for at once: several share the graphs of a pass over many batches."""
-        return 1 if self._kept is not None else max(self.chunk_size, TOGETHER)
+        # Another rank may have several batches where this one keeps the graph of its one; they must ask for the same products.
+        alone = self.comm is None or self.comm.size == 1
+        return self.chunk_size if self._kept is not None and alone else max(self.chunk_size, TOGETHER)
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """Product with a vector (P,) or with the columns of a matrix (P, m), the latter in one pass over the data."""
-        if vectors.ndim not in (1, 2) or len(vectors) != self.weights.size:
-            raise ShapeError(f"a vector over these weights has {self.weights.size} entries, got {tuple(vectors.shape)}.")
+        self._check_length(vectors)
         self.products += 1 if vectors.ndim == 1 else vectors.shape[1]
         return self._whole(vectors.T).T if vectors.ndim == 2 else self._whole(vectors[None])[0]
 
     def quad(self, vector: Tensor) -> float:
         """vᵀ A v."""
-        return float(vector.double() @ (self @ vector).double())
+        return float(dot(vector, self @ vector))
 
     def full_rows(self, vector: Tensor) -> dict[str, Tensor]:
         """Σ_j A_ij v_j of each layer i, flat, by name; one product."""
@@ -165,14 +167,29 @@ class CurvatureOperator:
         def multiply(batch: BatchProducts) -> Tensor:
             return torch.cat([batch.multiply({number: part}, [number])[0].flatten() for number, part in shaped.items()])
 
-        total = self._mean(multiply, sum(part.numel() for part in shaped.values()))
+        total = self._mean(multiply, sum(part.numel() for part in shaped.values())).to(self.dtype)
         return dict(zip(parts, total.split([part.numel() for part in shaped.values()]), strict=True))
 
     def layer_quads(self, vector: Tensor, *, mode: Mode = "block") -> Tensor:
         """v_iᵀ A_ii v_i of each layer (L,) in float64, or with ``mode="full_row"`` v_iᵀ Σ_j A_ij v_j, whose sum is vᵀ A v."""
+        if mode == "full_row":
+            return self.full_row_quads(vector[:, None])[0]
         parts = {block.name: vector[block.start : block.stop] for block in self.blocks}
-        products = self.block_products(parts) if mode == "block" else self.full_rows(vector)
-        return torch.stack([parts[name].double() @ product.double() for name, product in products.items()])
+        return torch.stack([dot(parts[name], product) for name, product in self.block_products(parts).items()])
+
+    def full_row_quads(self, vectors: Tensor) -> Tensor:
+        """v_iᵀ Σ_j A_ij v_j of each column v of a matrix (P, m) and each layer: (m, L) in float64.
+
+        It takes one pass over the data; no product is kept, and ranks exchange these numbers alone.
+        """
+        self._check_length(vectors)
+        self.products += vectors.shape[1]
+
+        def multiply(batch: BatchProducts) -> Tensor:
+            pairs = [zip(chunk, found, strict=True) for chunk, found in self._chunks(batch, vectors.T)]
+            return torch.cat([torch.stack([_row_dots(*pair) for pair in chunk], dim=1) for chunk in pairs])
+
+        return self._mean(multiply, vectors.shape[1] * len(self.blocks)).reshape(vectors.shape[1], -1)
 
     def block(self, name: str) -> BlockOperator:
         """The diagonal block A_ii of one layer."""
@@ -219,28 +236,39 @@ class CurvatureOperator:
                 "and torch.use_deterministic_algorithms(True)."
             )
 
+    def _check_length(self, vectors: Tensor) -> None:
+        if vectors.ndim not in (1, 2) or len(vectors) != self.weights.size:
+            raise ShapeError(f"a vector over these weights has {self.weights.size} entries, got {tuple(vectors.shape)}.")
+
     def _whole(self, rows: Tensor) -> Tensor:
-        """Products with the rows of a matrix (m, P), ``chunk_size`` at a time on each batch."""
-        every = range(len(self.blocks))
+        """Products with the rows of a matrix (m, P)."""
 
         def multiply(batch: BatchProducts) -> Tensor:
-            products = []
-            for chunk in rows.split(self.chunk_size):
-                batched = len(chunk) > 1
-                parts = self.weights.split(chunk if batched else chunk[0])
-                found = batch.multiply(dict(enumerate(parts)), every, batched=batched)
-                products.append(torch.cat([part.reshape(len(chunk), -1) for part in found], dim=1))
-            return torch.cat(products)
+            products = [torch.cat([part.flatten(1) for part in found], dim=1) for _, found in self._chunks(batch, rows)]
+            return products[0] if len(products) == 1 else torch.cat(products)
 
-        return self._mean(multiply, rows.numel()).reshape(rows.shape)
+        return self._mean(multiply, rows.numel()).to(self.dtype).reshape(rows.shape)
+
+    def _chunks(self, batch: BatchProducts, rows: Tensor) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """``chunk_size`` rows of a matrix (m, P) at a time, and their products on a batch, each by layer with a leading axis of rows."""
+        every = range(len(self.blocks))
+        for chunk in rows.split(self.chunk_size):
+            parts = self.weights.split(chunk)
+            if len(chunk) > 1:
+                yield parts, batch.multiply(dict(enumerate(parts)), every, batched=True)
+            else:
+                yield parts, [found[None] for found in batch.multiply({i: part[0] for i, part in enumerate(parts)}, every)]
 
     def _mean(self, multiply: Callable[[BatchProducts], Tensor], size: int) -> Tensor:
-        """Mean over the examples of all ranks of what ``multiply`` gives as a sum over a batch, ``size`` numbers; summed in float64."""
+        """Mean over the examples of all ranks of what ``multiply`` gives as a sum over a batch, ``size`` numbers that are its own.
+
+        Several batches or ranks are summed in float64.
+        """
         total, count = None, 0
         with evaluated(self.net):
             for batch in self._batches():
                 part = multiply(batch)
-                total = part if total is None else total.double() + part
+                total = part if total is None else total.double().add_(part)
                 count += batch.count
         if self.comm is not None and self.comm.size > 1:
             wide = torch.zeros(size + 1, dtype=torch.float64, device=self.device)
@@ -250,7 +278,7 @@ class CurvatureOperator:
             total, count = wide[:-1], int(wide[-1])
         if total is None or not count:
             raise DataError(NO_EXAMPLE)
-        return (total / count).to(self.dtype)
+        return total.div_(count)
 
     def _batches(self) -> Iterator[BatchProducts]:
         if self._kept is not None:
@@ -311,3 +339,8 @@ class BlockOperator:
         """As :meth:`CurvatureOperator.keeping`."""
         with self.whole.keeping():
             yield self
+
+
+def _row_dots(rows: Tensor, others: Tensor) -> Tensor:
+    """Inner product of each row of one tensor with that of another: (m,)."""
+    return torch.stack([dot(*pair) for pair in zip(rows.flatten(1), others.flatten(1), strict=True)])

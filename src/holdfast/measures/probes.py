@@ -21,14 +21,16 @@ def draw_probe(operator: Any, seed: int, number: int, distribution: Distribution
         >>> draw_probe(torch.eye(3), seed=0, number=1).abs()
         tensor([1., 1., 1.])
     """
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
     size = operator.shape[0]
     if distribution == "gaussian":
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
         return torch.randn(size, generator=generator, dtype=operator.dtype).to(operator.device)
-    signs = torch.randint(2, (size,), generator=generator, dtype=torch.int8)
+    words = np.random.PCG64([seed, number]).random_raw(-(-size // 64)).astype("<u8")  # a bit for each sign; the same on every machine
+    signs = torch.from_numpy(np.unpackbits(words.view(np.uint8), count=size))
     return signs.to(operator.device).to(operator.dtype).mul_(2).sub_(1)
 
 
 def draw_probes(operator: Any, seed: int, count: int, *, first: int = 0, distribution: Distribution = "rademacher") -> Tensor:
     """Test vectors ``first`` to ``first + count - 1`` as columns (P, count)."""
-    return torch.stack([draw_probe(operator, seed, number, distribution) for number in range(first, first + count)], dim=1)
+    rows = [draw_probe(operator, seed, number, distribution) for number in range(first, first + count)]
+    return torch.stack(rows).T if count > 1 else rows[0][:, None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -18,7 +17,8 @@ from holdfast.errors import ConfigError
 from holdfast.measures.lanczos import Operator, keeping
 from holdfast.measures.measurement import Budget, Measurement, Meter
 from holdfast.measures.operators import CurvatureOperator
-from holdfast.measures.probes import Distribution, draw_probe, draw_probes
+from holdfast.measures.probes import Distribution, draw_probes
+from holdfast.measures.sums import dot
 
 __all__ = ["TraceEstimate", "hutchinson_trace", "probe_values"]
 
@@ -103,7 +103,7 @@ def hutchinson_trace(
 
 def probe_values(operator: Operator, probes: Tensor) -> Tensor:
     """zᵀ A z of each column of ``probes`` (P, m), in float64 (m,): their mean is Hutchinson's estimate of the trace."""
-    return (probes.double() * (operator @ probes).double()).sum(dim=0)
+    return torch.stack([dot(*pair) for pair in zip(probes.T, (operator @ probes).T, strict=True)])
 
 
 @dataclass
@@ -122,7 +122,7 @@ class _Search:
     def joint(self) -> TraceEstimate:
         """Probes of all layers at once, until the rule is met."""
         running = _Running()
-        for row in self._samples():
+        for row in self._samples(self.max_probes):
             running.add(row)
             if running.count >= self.min_probes and self._met(running).all():
                 break
@@ -131,14 +131,14 @@ class _Search:
     def two_stages(self) -> TraceEstimate:
         """Probes whose number is fixed by a pilot."""
         pilot, fresh = _Running(), _Running()
-        for row in islice(self._samples(), PILOT):
+        for row in self._samples(min(PILOT, self.max_probes)):
             pilot.add(row)
         if pilot.count < 2:
             raise ConfigError(TOO_SMALL)
         tolerance = np.maximum(self._tolerance(pilot), np.finfo(float).tiny)
         needed = pilot.count * np.square(_half_width(pilot.stderr, pilot.count) / tolerance)
         count = int(np.clip(MARGIN * needed.max(), self.min_probes, self.max_probes))
-        for row in islice(self._samples(first=pilot.count), count):
+        for row in self._samples(count, first=pilot.count):
             fresh.add(row)
         return self._estimate(fresh, sequential=False)
 
@@ -170,27 +170,22 @@ class _Search:
         one = block.total
         return Measurement(one.value, one.stderr, self.meter.products - before, one.seconds, one.met), block.probes
 
-    def _samples(self, first: int = 0) -> Iterator[NDArray[np.float64]]:
-        """For each probe z_iᵀ (A z)_i of every layer, or the one number zᵀ A z."""
+    def _samples(self, limit: int, first: int = 0) -> Iterator[NDArray[np.float64]]:
+        """For probe ``first`` and those after it z_iᵀ (A z)_i of every layer, or the one number zᵀ A z."""
         together = getattr(self.operator, "probes_per_pass", 1)
         done = 0
-        while done < self.max_probes and self.meter.allows():
-            count = next(n for n in range(min(together, self.max_probes - done), 0, -1) if n == 1 or self.meter.allows(n))
-            if count == 1:
-                probes = draw_probe(self.operator, self.seed, first + done, self.distribution)[:, None]
-                product = (self.operator @ probes[:, 0])[:, None]
-            else:
-                probes = draw_probes(self.operator, self.seed, count, first=first + done, distribution=self.distribution)
-                product = self.operator @ probes
+        while done < limit and self.meter.allows():
+            count = next(n for n in range(min(together, limit - done), 0, -1) if n == 1 or self.meter.allows(n))
+            probes = draw_probes(self.operator, self.seed, count, first=first + done, distribution=self.distribution)
+            values = self._values(probes)
             self.meter.add(count)
             done += count
-            values = torch.stack([self._layer_sums(*pair) for pair in zip(probes.T, product.T, strict=True)])
             yield from values.cpu().numpy()
 
-    def _layer_sums(self, probe: Tensor, product: Tensor) -> Tensor:
-        blocks = self.operator.blocks if isinstance(self.operator, CurvatureOperator) else ()
-        ranges = [slice(block.start, block.stop) for block in blocks] or [slice(None)]
-        return torch.stack([(probe[part] * product[part]).sum(dtype=torch.float64) for part in ranges])
+    def _values(self, probes: Tensor) -> Tensor:
+        if isinstance(self.operator, CurvatureOperator):
+            return self.operator.full_row_quads(probes)
+        return probe_values(self.operator, probes)[:, None]
 
     def _met(self, running: _Running) -> NDArray[np.bool_]:
         return _half_width(running.stderr, running.count) <= self._tolerance(running)

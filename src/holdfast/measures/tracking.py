@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holdfast.data import ImageData
+from holdfast.data import RunData
 from holdfast.measures.features import (
     conditional_entropy,
     differential_entropy,
@@ -77,7 +77,7 @@ class FeatureTracking:
     """
 
     run: Run
-    data: ImageData
+    data: RunData
     classifier: Classifier
     comm: Comm
     device: torch.device
