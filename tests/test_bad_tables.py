@@ -42,14 +42,14 @@ def fit(data: str, out: str = "out") -> str:
 GOOD, SPLIT, WEIGHTED = table(), table(header="path,label,split", more=",train"), table(header="path,label,weight", more=",1")
 
 BAD: dict[str, tuple[str | bytes, str]] = {
-    "empty.csv": ("", "empty.csv: the table is empty; expected a header such as path,label, and one row for each image."),
+    "empty.csv": ("", "empty.csv: the table is empty; expected a header such as path,label or text,label, and one row for each example."),
     "header_only.csv": ("path,label\n", "header_only.csv: there is a header but no row below it."),
     "no_header.csv": (GOOD.partition("\n")[2], "no_header.csv: the first line holds a row, not the names of the columns; put a line such"),
     "filename.csv": (table(header="filename,label"), "filename.csv: the column 'path' is missing; rename 'filename' to 'path'."),
     "image_class.csv": (table(header="image,class"), "…rename 'image' to 'path' and rename 'class' to 'label'."),
     "labell.csv": (table(header="path,labell"), "labell.csv: the column 'label' is missing; rename 'labell' to 'label'."),
     "two_labels.csv": (table(header="path,label,Label", more=",x"), "two_labels.csv, line 1: there are two columns 'label'; keep one"),
-    "texts.jsonl": ('{"text": "good", "label": 1}\n', "texts.jsonl: tables of texts (column 'text') cannot be read in this version;"),
+    "texts.jsonl": ('{"text": "good", "label": 1}\n', "texts.jsonl: these are texts, and the network reads images; choose"),
     "latin1.csv": (table((7, "img/café.png,ant")).encode("latin-1"), "latin1.csv, line 7: the byte 0xe9 is not UTF-8, …save it as CSV in"),
     "utf16.csv": (
         GOOD.encode("utf-16"),
@@ -128,7 +128,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
 }
 
 ELSEWHERE = [
-    (fit("missing.csv"), "missing.csv: there is no such file; expected a table with the columns path and label."),
+    (fit("missing.csv"), "missing.csv: there is no such file; expected a table with the columns path or text, and label."),
     (fit("img/ant"), "img/ant: there are images such as '0.png' but no class folders; move the images of each class into"),
     (fit("flat"), "flat: there are images such as '0.png' but no class folders; give the table flat/labels.csv if it names them."),
     (f"{fit('good.csv')} --test-split exam", "--test-split exam: good.csv has no splits, so test is cut from it; leave the option out."),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from holdfast.attach import build_terms, head_form, prepare_network
+from holdfast.catalog import reads_texts
 from holdfast.config.schema import FitConfig
-from holdfast.data import ImageData, load_data
+from holdfast.data import RunData, load_data
 from holdfast.errors import DataError
 from holdfast.models.checkpointing import checkpoint_blocks
 from holdfast.models.classifier import Classifier, freeze_batchnorm, synchronize_batchnorm
@@ -21,9 +23,10 @@ from holdfast.models.load import Pretrained, load_pretrained
 from holdfast.models.memory_format import prefers_channels_last, to_channels_last
 from holdfast.models.reference import FrozenReference
 from holdfast.objective import WeightedTerm
-from holdfast.requirements import check_data, check_terms
+from holdfast.requirements import check_data, check_inputs, check_terms
+from holdfast.training.criteria import Criterion, further_criteria
 from holdfast.training.engine import Engine
-from holdfast.types import InputSpec
+from holdfast.types import InputSpec, TextSpec
 
 __all__ = ["Parts", "make_engine"]
 
@@ -51,10 +54,11 @@ class Parts:
     pretrained: Pretrained
     classifier: Classifier
     reference: FrozenReference
-    data: ImageData
+    data: RunData
     terms: list[WeightedTerm]
     reference_layers: tuple[str, ...]
-    source_data: ImageData | None
+    source_data: RunData | None
+    criteria: Mapping[str, Criterion]
 
     @classmethod
     def build(cls, config: FitConfig, engine: Engine) -> Parts:
@@ -72,8 +76,9 @@ class Parts:
         if last:
             to_channels_last(pretrained.net)  # and with it the reference, which is a copy
         config = dataclasses.replace(
-            config, image_size=pretrained.input.size, threads=torch.get_num_threads(), channels_last="on" if last else "off"
+            config, **_filled_in(pretrained.input), threads=torch.get_num_threads(), channels_last="on" if last else "off"
         )
+        check_inputs(pretrained.input, terms)
         data = load_data(config, pretrained.input)
         check_data(config, data, terms, ranks=engine.comm.size)
         reference = FrozenReference.from_pretrained(pretrained)
@@ -87,7 +92,9 @@ class Parts:
         if not data.has("val") and config.select != "last":
             log.warning("there is no validation split, so the last epoch's weights are kept; type --select last to say so yourself")
             config = dataclasses.replace(config, select="last")
-        return cls(config, pretrained, classifier, reference, data, terms, reference_layers, _load_source_data(config, pretrained.input))
+        source_data = _load_source_data(config, pretrained.input)
+        criteria = further_criteria(config, data)
+        return cls(config, pretrained, classifier, reference, data, terms, reference_layers, source_data, criteria)
 
 
 def _load_network(config: FitConfig) -> Pretrained:
@@ -97,11 +104,17 @@ def _load_network(config: FitConfig) -> Pretrained:
         head=config.head,
         head_dropout=config.head_dropout,
         image_size=config.image_size,
+        max_length=config.max_length,
         seed=config.seed,
     )
     for note in pretrained.notes:
         log.info(note)
     return pretrained
+
+
+def _filled_in(spec: InputSpec | TextSpec) -> dict[str, Any]:
+    """What the network decides of the options where the user did not."""
+    return {"max_length": spec.max_length} if isinstance(spec, TextSpec) else {"image_size": spec.size}
 
 
 def _finish_network(classifier: Classifier, config: FitConfig) -> None:
@@ -111,7 +124,8 @@ def _finish_network(classifier: Classifier, config: FitConfig) -> None:
         checkpoint_blocks(classifier.net, classifier.head_name, compiled=config.compile)
     if config.compile:
         torch.compiler.reset()  # of one function it keeps no more than eight forms in a process, and then gives up without a word
-        classifier.compile()
+        # Images have one size, and texts another length in every batch.
+        classifier.compile(**({"dynamic": True} if reads_texts(config.model) else {}))
 
 
 def _uses_channels_last(config: FitConfig, net: nn.Module, engine: Engine) -> bool:
@@ -131,7 +145,7 @@ def _prepare_batchnorm(classifier: Classifier, config: FitConfig, engine: Engine
             synchronize_batchnorm(classifier.net)
 
 
-def _load_source_data(config: FitConfig, spec: InputSpec) -> ImageData | None:
+def _load_source_data(config: FitConfig, spec: InputSpec | TextSpec) -> RunData | None:
     """The data of pretraining, all of which may be trained on; the options that cut and weigh are those of the run's own data."""
     if config.source_data is None:
         return None

@@ -46,7 +46,7 @@ class PlannedMemory:
     Args:
         peak: Highest use in the timed steps: of the device; on the CPU of the whole process, Python and libraries included.
         stored: What is there all the time: ``weights``, ``gradients``, ``optimizer``, ``average`` (of the weights), ``methods``,
-            ``reference`` (the pretrained weights) and ``images`` (decoded, in main memory).
+            ``reference`` (the pretrained weights), and ``images`` (decoded, in main memory) or ``texts`` (their tokens).
     """
 
     peak: float

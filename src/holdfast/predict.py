@@ -1,38 +1,41 @@
-"""Classes and confidences of images, by a finished run."""
+"""Classes and confidences of images or texts, by a finished run."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from holdfast.catalog import reads_texts
 from holdfast.config.checks import check_device
 from holdfast.errors import ConfigError, DataError
 from holdfast.run import Run
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
+    from holdfast.data import NamedText
     from holdfast.models.classifier import Classifier
-    from holdfast.types import InputSpec
+    from holdfast.types import InputSpec, TextSpec
 
-__all__ = ["Prediction", "find_images", "predict"]
+__all__ = ["Prediction", "find_inputs", "predict"]
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run says of one image.
+    """What a run says of one image or text.
 
     Args:
-        input: Path of the image.
+        input: Path of the image; of a text its id, or file and line.
         label: The class with the largest softmax probability.
         confidence: That probability, as the network gives it.
         second: The class with the second largest.
         second_confidence: Its probability.
+        text: The text, where it is one.
     """
 
     input: str
@@ -40,6 +43,7 @@ class Prediction:
     confidence: float
     second: str
     second_confidence: float
+    text: str | None = None
 
 
 OnUnreadable = Callable[[str, DataError], None]
@@ -52,51 +56,54 @@ def _stop(path: str, error: DataError) -> None:
 def predict(
     run: Run | str | Path, inputs: Sequence[str | Path], *, device: str = "auto", on_unreadable: OnUnreadable = _stop
 ) -> Iterator[Prediction]:
-    """Classify images.
+    """Classify images or texts, whichever the run was trained on.
 
     Args:
         run: A finished run.
-        inputs: Image files, and folders that are searched for images.
+        inputs: Image files, and folders that are searched for images; for a run on texts ``.txt`` files with one text a line, and
+            ``.csv`` and ``.jsonl`` tables with a column ``text``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        on_unreadable: Called with the path of an image that cannot be read and the reason; it is left out. By default the error is
-            raised.
+        on_unreadable: Called with the path of an image that cannot be read, or the name of an empty text, and the reason; it is left
+            out. By default the error is raised.
 
     Returns:
-        One prediction for each readable image, in the order given; batches are read as they are asked for.
+        One prediction for each readable example, in the order given; batches are read as they are asked for.
 
     Raises:
-        DataError: An input does not exist, holds no image, or cannot be read.
+        DataError: An input does not exist, holds no example, or cannot be read.
         RunError: This is no finished run.
     """
     check_device(device, "device")
-    paths = find_images(inputs)
+    opened = run if isinstance(run, Run) else Run.open(run)
+    found = find_inputs(opened, inputs)
     from holdfast.build import load_model
 
     target = _torch_device(device)
-    classifier, classes, spec = load_model(run.path if isinstance(run, Run) else run)
+    classifier, classes, spec = load_model(opened.path)
     classifier.to(target)
+    readable = functools.partial(_readable, spec=spec, device=target, on_unreadable=on_unreadable)
 
     def predictions() -> Iterator[Prediction]:
-        for start in range(0, len(paths), BATCH):
-            for read, images in _readable(paths[start : start + BATCH], spec, target, on_unreadable):
-                yield from _classify(classifier, classes, read, images)
+        for start in range(0, len(found), BATCH):
+            for read, batch in readable(found[start : start + BATCH]):
+                yield from _classify(classifier, classes, read, batch)
 
     return predictions()
 
 
-def find_images(inputs: Sequence[str | Path]) -> list[str]:
-    """The image files among the inputs; folders are searched.
+def find_inputs(run: Run, inputs: Sequence[str | Path]) -> Sequence[str] | Sequence[NamedText]:
+    """The image files among the inputs, folders searched, or for a run on texts the texts in them.
 
     Raises:
-        DataError: An input does not exist, or a folder holds no image.
+        DataError: An input does not exist, or holds no example.
     """
     missing = [str(entry) for entry in inputs if not Path(entry).exists()]
     if missing:
         others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(f"{missing[0]}: no such file or folder{others}.")
-    from holdfast.data import list_inputs
+    from holdfast.data import list_inputs, list_texts
 
-    return [str(path) for path in list_inputs(inputs)]
+    return list_texts(inputs) if reads_texts(str(run.config.get("model"))) else [str(path) for path in list_inputs(inputs)]
 
 
 def _torch_device(device: str) -> torch.device:
@@ -107,25 +114,49 @@ def _torch_device(device: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
-def _readable(paths: list[str], spec: InputSpec, device: torch.device, on_unreadable: OnUnreadable) -> list[tuple[list[Path], Tensor]]:
-    """The images of some paths, batched; if one cannot be read, one by one, so that the others are."""
-    from holdfast.data import load_inputs
-
+def _readable(
+    examples: Sequence[str] | Sequence[NamedText], *, spec: InputSpec | TextSpec, device: torch.device, on_unreadable: OnUnreadable
+) -> list[tuple[list[tuple[str, str | None]], Any]]:
+    """Some examples, batched: names and texts, and the inputs of the network; if one cannot be read, one by one, so that others are."""
     try:
-        return list(load_inputs(paths, spec, device))
+        return _read_all(examples, spec, device)
     except DataError as error:
-        if len(paths) == 1:
-            on_unreadable(paths[0], error)
+        if len(examples) == 1:
+            name = examples[0] if isinstance(examples[0], str) else examples[0].name
+            on_unreadable(name, error)
             return []
-    return [batch for path in paths for batch in _readable([path], spec, device, on_unreadable)]
+    return [
+        batch
+        for place in range(len(examples))
+        for batch in _readable(examples[place : place + 1], spec=spec, device=device, on_unreadable=on_unreadable)
+    ]
 
 
-def _classify(classifier: Classifier, classes: Sequence[str], paths: Sequence[Path], images: Tensor) -> Iterator[Prediction]:
-    """Predictions of a batch of images (B, 3, H, W)."""
+def _read_all(
+    examples: Sequence[str] | Sequence[NamedText], spec: InputSpec | TextSpec, device: torch.device
+) -> list[tuple[list[tuple[str, str | None]], Any]]:
+    from holdfast.data import load_inputs, tokens_of
+    from holdfast.types import InputSpec
+
+    if isinstance(spec, InputSpec):
+        images = load_inputs([str(path) for path in examples], spec, device)
+        return [([(str(path), None) for path in files], batch) for files, batch in images]
+    named = [example for example in examples if not isinstance(example, str)]
+    tokens = []
+    for example, found in zip(named, tokens_of([example.text for example in named], spec), strict=True):
+        if isinstance(found, str):
+            raise DataError(f"{example.name}: {found}.")
+        tokens.append(found)
+    batch = {name: tensor.to(device) for name, tensor in spec.tokenizer.batch(tokens).items()}
+    return [([(example.name, example.text) for example in named], batch)]
+
+
+def _classify(classifier: Classifier, classes: Sequence[str], named: Sequence[tuple[str, str | None]], inputs: Any) -> Iterator[Prediction]:
+    """Predictions of a batch of images (B, 3, H, W), or of texts as token tensors (B, T)."""
     import torch
 
     with torch.inference_mode():
-        probs = classifier(images).logits.float().softmax(dim=1)  # (B, K)
+        probs = classifier(inputs).logits.float().softmax(dim=1)  # (B, K)
     top, index = (values.tolist() for values in probs.topk(2, dim=1))
-    for path, (first, second), (best, next_best) in zip(paths, top, index, strict=True):
-        yield Prediction(str(path), classes[best], first, classes[next_best], second)
+    for (name, text), (first, second), (best, next_best) in zip(named, top, index, strict=True):
+        yield Prediction(name, classes[best], first, classes[next_best], second, text)

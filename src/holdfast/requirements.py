@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from holdfast.attach import check_classes
 from holdfast.config.schema import FitConfig
-from holdfast.data import ImageData
+from holdfast.data import RunData
 from holdfast.errors import ConfigError
 from holdfast.objective import WeightedTerm
+from holdfast.regularizers.delta import Delta
 from holdfast.terms import TaskLoss
 from holdfast.training.optim import warmup_steps
+from holdfast.types import InputSpec, TextSpec
 
-__all__ = ["check_data", "check_terms"]
+__all__ = ["check_data", "check_inputs", "check_terms"]
 
 log = logging.getLogger("holdfast")
 
@@ -35,15 +38,37 @@ def check_terms(config: FitConfig, terms: Sequence[WeightedTerm]) -> None:
         raise ConfigError(
             f"--batchnorm frozen: method {live[0]!r} needs BatchNorm that follows the batches; leave the option out, or the method"
         )
+    _warn_of_late_starts(config)
 
 
-def check_data(config: FitConfig, data: ImageData, terms: Sequence[WeightedTerm], *, ranks: int) -> None:
+def check_inputs(spec: InputSpec | TextSpec, terms: Sequence[WeightedTerm]) -> None:
+    """Refuse methods that need more than texts can give.
+
+    Raises:
+        ConfigError: One sentence on the first misfit.
+    """
+    comparing = [weighted.name for weighted in terms if weighted.term.NEEDS.views]
+    if comparing and isinstance(spec, TextSpec):
+        raise ConfigError(
+            f"--method {comparing[0]}: compares augmented views of an image, and texts have none; choose another method, such as adarand"
+        )
+    for weighted in terms if isinstance(spec, TextSpec) else ():
+        if isinstance(weighted.term, Delta):
+            weighted.term.check_texts()
+        if isinstance(weighted.term, TaskLoss) and type(weighted.term).prepare is not TaskLoss.prepare:
+            raise ConfigError(f"--method {weighted.name}: mixes inputs with each other, and texts cannot be mixed; choose another loss")
+        if isinstance(spec, TextSpec) and isinstance(weighted.term, TaskLoss) and type(weighted.term).prepare is not TaskLoss.prepare:
+            raise ConfigError(f"--method {weighted.name}: mixes images, and texts cannot be mixed; choose another method, such as gce")
+
+
+def check_data(config: FitConfig, data: RunData, terms: Sequence[WeightedTerm], *, ranks: int) -> None:
     """Refuse options that do not fit the data.
 
     Raises:
         ConfigError: One sentence on the first misfit.
     """
     _check_weights(data, config, terms)
+    check_classes(terms, len(data.classes), label="--method {}")
     if not data.has("val") and config.patience is not None:
         raise ConfigError(
             f"--patience {config.patience}: there is no validation split to judge epochs by; "
@@ -52,6 +77,17 @@ def check_data(config: FitConfig, data: ImageData, terms: Sequence[WeightedTerm]
     _check_batch(data, config, ranks)
     _check_warmup(data, config)
     _check_track(data, config)
+
+
+def _warn_of_late_starts(config: FitConfig) -> None:
+    """A method that begins after the last epoch is plain fine-tuning by another name."""
+    for entry in config.methods:
+        for option in ("start_epoch", "warmup_epochs"):
+            if isinstance(epoch := entry.get(option), int) and epoch >= config.epochs:
+                log.warning(
+                    "method %r begins after %d epochs, and this run has %d: it is plain fine-tuning; give --method.%s.%s a smaller number",
+                    *(entry["name"], epoch, config.epochs, entry["name"], option),
+                )
 
 
 def _check_source_data(config: FitConfig, terms: Sequence[WeightedTerm]) -> None:
@@ -64,7 +100,7 @@ def _check_source_data(config: FitConfig, terms: Sequence[WeightedTerm]) -> None
         raise ConfigError(f"--source-data {config.source_data}: no method of this run trains on it; leave it out, or type --method uot")
 
 
-def _check_weights(data: ImageData, config: FitConfig, terms: Sequence[WeightedTerm]) -> None:
+def _check_weights(data: RunData, config: FitConfig, terms: Sequence[WeightedTerm]) -> None:
     """A task loss that knows nothing of weights must not leave them out in silence."""
     deaf = [weighted.name for weighted in terms if isinstance(weighted.term, TaskLoss) and not weighted.term.NEEDS.weights]
     if data.weighted and deaf:
@@ -74,7 +110,7 @@ def _check_weights(data: ImageData, config: FitConfig, terms: Sequence[WeightedT
         raise ConfigError(f"{given}: method {deaf[0]!r} takes no weights of examples; {what}, or choose another method.")
 
 
-def _check_batch(data: ImageData, config: FitConfig, ranks: int) -> None:
+def _check_batch(data: RunData, config: FitConfig, ranks: int) -> None:
     """A training split smaller than the batch is one batch of its own size, which ranks and micro-batches must divide too."""
     batch, parts = data.effective_batch_size(config.batch_size), ranks * config.accumulate
     if batch % parts:
@@ -84,7 +120,7 @@ def _check_batch(data: ImageData, config: FitConfig, ranks: int) -> None:
         )
 
 
-def _check_warmup(data: ImageData, config: FitConfig) -> None:
+def _check_warmup(data: RunData, config: FitConfig) -> None:
     per_epoch = data.steps_per_epoch(config.batch_size)
     steps, total = warmup_steps(config, per_epoch), per_epoch * config.epochs
     if steps > total:
@@ -94,7 +130,7 @@ def _check_warmup(data: ImageData, config: FitConfig) -> None:
         )
 
 
-def _check_track(data: ImageData, config: FitConfig) -> None:
+def _check_track(data: RunData, config: FitConfig) -> None:
     if "test" not in config.track:
         return
     if not data.has("test"):

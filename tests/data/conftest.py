@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from holdfast.config.schema import FitConfig
-from holdfast.data import ImageData, load_data
+from holdfast.data import RunData, load_data
 from holdfast.types import InputSpec
 
 SPEC = InputSpec(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -47,10 +47,10 @@ def folder(tmp_path: Path, noise: Callable[..., np.ndarray]) -> Callable[[Mappin
 
 
 @pytest.fixture
-def load() -> Callable[..., ImageData]:
+def load() -> Callable[..., RunData]:
     """``load_data`` with the options given by keyword."""
     return functools.partial(_load, SPEC)
 
 
-def _load(spec: InputSpec, data: Path | str, **options: object) -> ImageData:
+def _load(spec: InputSpec, data: Path | str, **options: object) -> RunData:
     return load_data(FitConfig(data=str(data), **options), spec)  # type: ignore[arg-type]

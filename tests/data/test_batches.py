@@ -118,8 +118,8 @@ def test_starting_late_gives_the_later_steps_and_renders_no_others(load, root, m
     data = load(root, val_fraction=0.0)
     expected = list(train(data))[1]
     rendered = []
-    render = type(data._fetcher._renderer).render
-    monkeypatch.setattr(type(data._fetcher._renderer), "render", lambda self, *asked: rendered.append(asked) or render(self, *asked))
+    render = type(data._reader.fetcher._renderer).render
+    monkeypatch.setattr(type(data._reader.fetcher._renderer), "render", lambda self, *asked: rendered.append(asked) or render(self, *asked))
     (late,) = train(data, start_step=1)
     assert torch.equal(late.inputs, expected.inputs)
     assert len(rendered) == 1

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from holdfast.data.fetch import InProcess, Workers
-from holdfast.data.render import Request
+from holdfast.data.request import Request
 from holdfast.errors import DataError
 
 # Python 3.12 and later warn of any fork in a process with threads.
@@ -44,8 +44,8 @@ def equal(ones, others):
 @pytest.mark.parametrize("augment", ["crop", "resized-crop"])
 def test_workers_serve_the_pixels_of_the_cache(load, root, augment):
     cached, worked = load(root, cache="memory", augment=augment), load(root, cache="off", workers=2, augment=augment)
-    assert isinstance(cached._fetcher, InProcess)
-    assert isinstance(worked._fetcher, Workers)
+    assert isinstance(cached._reader.fetcher, InProcess)
+    assert isinstance(worked._reader.fetcher, Workers)
     for epoch in range(2):
         assert equal(train(cached, epoch=epoch, accumulate=5), train(worked, epoch=epoch, accumulate=5))
     for split in ("train", "val", "test"):
@@ -119,7 +119,7 @@ def test_the_interpreter_ends_with_passes_still_open(root):
 
 
 def test_what_workers_need_can_be_sent_to_a_fresh_interpreter(served):
-    renderer = served[1]._fetcher._renderer
+    renderer = served[1]._reader.fetcher._renderer
     request = Request(served[1]._rows["train"][:3], seed=1, epoch=2)
     assert torch.equal(pickle.loads(pickle.dumps(renderer)).render(request), renderer.render(request))
 
@@ -127,7 +127,7 @@ def test_what_workers_need_can_be_sent_to_a_fresh_interpreter(served):
 def test_rendering_ahead_gives_the_same_batches_in_order(served):
     cached, _ = served
     requests = [Request(cached._rows["train"][start : start + 4], seed=1, epoch=0) for start in range(0, 16, 4)]
-    plain, ahead = (list(cached._fetcher.fetch(requests, ahead=ahead)) for ahead in (False, True))
+    plain, ahead = (list(cached._reader.fetcher.fetch(requests, ahead=ahead)) for ahead in (False, True))
     assert len(ahead) == 4
     assert all(torch.equal(one, other) for one, other in zip(plain, ahead, strict=True))
 
@@ -136,4 +136,4 @@ def test_rendering_ahead_passes_errors_on(load, root):
     data = load(root, cache="off", workers=0)
     (root / "test/a/001.png").unlink()
     with pytest.raises(DataError, match=r"test/a/001\.png"):
-        list(data._fetcher.fetch([Request(data._rows["test"])], ahead=True))
+        list(data._reader.fetcher.fetch([Request(data._rows["test"])], ahead=True))

@@ -54,7 +54,7 @@ def test_a_cache_that_outgrows_its_budget_is_given_up_as_a_whole():
 
 def test_images_are_kept_where_they_fit_and_decoded_by_workers_where_not(load, folder, monkeypatch):
     root = folder({"a": 4, "b": 4})
-    assert isinstance(load(root)._fetcher, InProcess)
+    assert isinstance(load(root)._reader.fetcher, InProcess)
     monkeypatch.setattr(memory, "available_memory", lambda: 4 * 3 * 16 * 16)
-    assert isinstance(load(root, workers=1)._fetcher, Workers)
-    assert isinstance(load(root, workers=1, cache="memory")._fetcher, InProcess)
+    assert isinstance(load(root, workers=1)._reader.fetcher, Workers)
+    assert isinstance(load(root, workers=1, cache="memory")._reader.fetcher, InProcess)

@@ -65,7 +65,7 @@ def test_a_batch_that_cannot_be_divided_is_refused():
         match=r"--batch-size 24: a batch of 24 cannot be divided among 2 rank\(s\) x 5 micro-batch\(es\); choose a multiple of 10",
     ):
         parts(size=2, accumulate=5)
-    with pytest.raises(ConfigError, match=r"--batch-size 200, and there are only 103 training images: a batch of 103"):
+    with pytest.raises(ConfigError, match=r"--batch-size 200, and there are only 103 training examples: a batch of 103"):
         parts(batch_size=200, size=2)
 
 

@@ -140,7 +140,7 @@ def test_json_lines_that_are_no_table_are_refused(read, text, message):
 
 
 def test_a_missing_or_unreadable_table_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"no\.csv: there is no such file; expected a table with the columns path and label"):
+    with pytest.raises(DataError, match=r"no\.csv: there is no such file; expected a table with the columns path or text, and label"):
         read_rows(str(tmp_path / "no.csv"))
     with pytest.raises(DataError, match=r"the table cannot be read \(is a directory\)"):
         read_rows(str(tmp_path))

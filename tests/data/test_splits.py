@@ -354,7 +354,7 @@ def test_given_splits_that_share_groups_are_named_and_groups_without_name_counte
     images = listing({"train": [20, 20], "test": [3, 3]})
     splits = make_splits(images, FitConfig(group_by="/0/(000.)$"))
     alone, shared = splits.notes
-    assert alone == "--group-by /0/(000.)$: 33 of 46 images name no group, so each of them is one by itself"
+    assert alone == "--group-by /0/(000.)$: 33 of 46 examples name no group, so each of them is one by itself"
     assert shared.startswith(
         "--group-by /0/(000.)$: 3 groups are in more than one split, since the dataset's own divide them, such as '0000' in "
     )

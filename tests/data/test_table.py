@@ -78,9 +78,9 @@ def test_one_image_may_be_in_two_rows_under_two_ids(table):
 
 
 def test_columns_of_later_work_are_kept_as_text(table):
-    assert table('path,label,votes,text\na/1.png,x,"x,x,y",hello\nb/1.png,y,y,\n').listing.columns == {
+    assert table('path,label,votes,caption\na/1.png,x,"x,x,y",hello\nb/1.png,y,y,\n').listing.columns == {
         "votes": ("x,x,y", "y"),
-        "text": ("hello", ""),
+        "caption": ("hello", ""),
     }
 
 
@@ -150,7 +150,7 @@ REFUSED = [
     ("Image Path,label\na/1.png,x\n", "rename 'Image Path' to 'path'"),
     ("path,quality\na/1.png,x\n", "the column 'label' is missing; the columns are 'path', 'quality'"),
     ("a/1.png,x\nb/1.png,y\n", "the first line holds a row, not the names of the columns; put a line such as path,label above it"),
-    ("text,label\nfine,good\n", r"tables of texts \(column 'text'\) cannot be read in this version"),
+    ("path,text,label\na/1.png,fine,good\n", r"a column 'path' and a column 'text', so the examples may be images or texts; rename"),
     ("path,votes\na/1.png,x\n", "votes cannot be made into labels in this version; add a column 'label'"),
     ("path,label\na/1.png,x\nb/1.png,\n", r"one row has no label \(line 3\); write the class of each image"),
     ("path,label\na/1.png,\nb/1.png,\na/2.png,z", r"2 rows have no label \(lines 2, 3\)"),

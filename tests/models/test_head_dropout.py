@@ -11,6 +11,7 @@ from holdfast.models.classifier import Classifier
 from holdfast.models.head import find_head
 from holdfast.models.head_dropout import set_head_dropout
 from holdfast.models.load import load_pretrained
+from holdfast.types import InputSpec
 
 
 def share_of_zeros_in_training(net: nn.Module, size: int) -> float:
@@ -25,8 +26,12 @@ def share_of_zeros_in_training(net: nn.Module, size: int) -> float:
     return float(((dropped == 0) & (whole != 0)).sum() / (whole != 0).sum())
 
 
+def spec_of(size: int) -> InputSpec:
+    return InputSpec(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
 def without_head_dropout(net: nn.Module, size: int) -> list[str]:
-    return set_head_dropout(net, find_head(net), None, size)
+    return set_head_dropout(net, find_head(net), None, spec_of(size))
 
 
 def test_torchvision_mobilenet_gives_whole_features_in_training() -> None:
@@ -72,7 +77,7 @@ def test_dropout_before_pooling_is_not_head_dropout() -> None:
 def test_a_rate_without_dropout_to_set_is_an_error() -> None:
     net = small_networks.linear_net()
     with pytest.raises(ConfigError, match=r"--head-dropout 0.3: the network has no dropout in front of its head '4'"):
-        set_head_dropout(net, "4", 0.3, 8)
+        set_head_dropout(net, "4", 0.3, spec_of(8))
 
 
 def test_dropout_inside_the_users_own_code_is_reported() -> None:

@@ -15,8 +15,12 @@ from holdfast.errors import ModelError
 from holdfast.models.classifier import Classifier
 from holdfast.models.linear_head import with_linear_head
 from holdfast.models.load import Pretrained, load_pretrained
+from holdfast.types import InputSpec
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+SPEC = InputSpec(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def saved(net: nn.Module, path: Path) -> str:
@@ -31,7 +35,7 @@ def equal_logits(loaded: Pretrained, expected: Tensor) -> bool:
 def test_a_head_that_is_a_convolution_becomes_the_linear_layer_with_the_same_weights() -> None:
     net = small_members.timm_bit().eval()
     expected = net(IMAGES)
-    headed = with_linear_head(copy.deepcopy(net), lambda net, tensors: None, 32, label="x")
+    headed = with_linear_head(copy.deepcopy(net), lambda net, tensors: None, SPEC, label="x")
     assert not headed.fresh
     torch.testing.assert_close(headed.net(IMAGES), expected)
 
@@ -68,9 +72,9 @@ def test_a_network_that_returns_features_gets_a_head_on_top_and_that_is_said(tmp
 
 def test_a_network_without_linear_layer_that_returns_maps_is_refused() -> None:
     with pytest.raises(ModelError, match=r"x \(Conv2d\) has no Linear head, and its output of shape \(2, 4, 32, 32\) is no feature vector"):
-        with_linear_head(nn.Conv2d(3, 4, 1), lambda net, tensors: None, 32, label="x")
+        with_linear_head(nn.Conv2d(3, 4, 1), lambda net, tensors: None, SPEC, label="x")
     with pytest.raises(ModelError, match="failed on images of shape 2 x 3 x 32 x 32"):
-        with_linear_head(nn.Conv2d(5, 4, 1), lambda net, tensors: None, 32, label="x")
+        with_linear_head(nn.Conv2d(5, 4, 1), lambda net, tensors: None, SPEC, label="x")
 
 
 def test_a_tower_that_hides_a_linear_layer_is_told_to_end_with_one() -> None:
@@ -81,7 +85,7 @@ def test_a_tower_that_hides_a_linear_layer_is_told_to_end_with_one() -> None:
 
 def test_a_network_with_a_linear_head_stays_as_it_is() -> None:
     net = small_networks.linear_net()
-    headed = with_linear_head(net, lambda net, tensors: None, 32, label="x")
+    headed = with_linear_head(net, lambda net, tensors: None, SPEC, label="x")
     assert headed.net is net
     assert (headed.fresh, headed.notes) == (False, [])
 

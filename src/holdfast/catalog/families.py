@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from holdfast.catalog.records import Family
 
-__all__ = ["DATASETS", "MODELS"]
+__all__ = ["DATASETS", "MODELS", "reads_texts"]
 
 MODELS: dict[str, Family] = {
     family.prefix: family
     for family in (
         Family("timm", "a network of the timm library", "timm:resnet50"),
         Family("torchvision", "a network of torchvision", "torchvision:mobilenet_v3_small"),
+        Family(
+            "hf",
+            "a network of texts that transformers or sentence-transformers saved into FOLDER, or a repository of the Hugging Face hub",
+            "hf:FOLDER",
+            reads="texts",
+        ),
         Family(
             "demo",
             "small networks that holdfast knows by name",
@@ -33,8 +39,10 @@ DATASETS: dict[str, Family] = {
     family.prefix: family
     for family in (
         Family("", "a folder: CLASS/images or train|val|test/CLASS/images", "cars/"),
-        Family("csv", "a table with the columns path and label, and where wanted split, weight, id and others of your own", "cars.csv"),
-        Family("jsonl", "the same as JSON lines, one object an image", "cars.jsonl"),
+        Family(
+            "csv", "a table with the columns path or text, label, and where wanted split, weight, id and others of your own", "cars.csv"
+        ),
+        Family("jsonl", "the same as JSON lines, one object an example", "questions.jsonl"),
         Family(
             "torchvision",
             "datasets of torchvision in FOLDER, or in ./data",
@@ -60,3 +68,14 @@ DATASETS: dict[str, Family] = {
         ),
     )
 }
+
+
+def reads_texts(model: str) -> bool:
+    """Whether a spec such as ``hf:FOLDER`` stands for a network of texts.
+
+    Example:
+        >>> reads_texts("hf:bert-base-uncased"), reads_texts("timm:resnet50")
+        (True, False)
+    """
+    family = MODELS.get(model.partition(":")[0])
+    return family is not None and family.reads == "texts"

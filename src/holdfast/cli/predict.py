@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, TextIO
 from rich.table import Table
 from rich.text import Text
 
+from holdfast.catalog import reads_texts
 from holdfast.cli.arguments import COMMON, Argument, parse
 from holdfast.cli.help import HelpPage
 from holdfast.cli.messages import tell
 from holdfast.cli.terminal import out
-from holdfast.cli.wording import percent
 from holdfast.config.checks import check_device
 from holdfast.errors import ConfigError, DataError, RunError
-from holdfast.predict import find_images, predict
+from holdfast.predict import find_inputs, predict
 from holdfast.run import Run, atomic_write
+from holdfast.wording import percent
 
 if TYPE_CHECKING:
     from holdfast.predict import Prediction
@@ -42,18 +43,22 @@ def page() -> HelpPage:
     return HelpPage(
         usage=("holdfast predict RUN INPUTS... [--out FILE]",),
         about=(
-            "Tell the class of images, with the softmax probability of the class and of the runner-up. A table on a terminal; CSV "
-            "where the output goes to a pipe or file. An image that cannot be read is named on stderr and left out; all others are "
-            "still classified, and the exit status is 2.",
+            "Tell the class of images, or of texts where RUN was trained on texts, with the softmax probability of the class and of the "
+            "runner-up. A table on a terminal; CSV where the output goes to a pipe or file. What cannot be read is named on stderr and "
+            "left out; all others are still classified, and the exit status is 2.",
         ),
         words=(
             ("RUN", "a run directory that 'holdfast fit' has finished"),
-            ("INPUTS", "image files, and folders that are searched for images"),
+            (
+                "INPUTS",
+                "image files, and folders that are searched for images; or .txt (a text a line), .csv and .jsonl files (column text)",
+            ),
         ),
         groups={"Options": ARGUMENTS},
         examples=(
             ("one image", "holdfast predict runs/cars photo.jpg"),
             ("a folder, into a file for a spreadsheet", "holdfast predict runs/cars new_photos/ --out classes.csv"),
+            ("texts, one a line", "holdfast predict runs/questions new.txt"),
         ),
     )
 
@@ -70,34 +75,36 @@ def run(argv: Sequence[str]) -> int:
     if file is not None and Path(file).suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"--out {file}: expected a file name that ends in .csv or .jsonl.")
     finished = Run.open(parsed.words[0])
-    paths = find_images(parsed.words[1:])
+    found, texts = find_inputs(finished, parsed.words[1:]), reads_texts(str(finished.config.get("model")))
     unreadable: list[str] = []
 
     def report(path: str, error: DataError) -> None:
         unreadable.append(path)
         tell(f"error: {error}")
 
-    _write(predict(finished, paths, device=device, on_unreadable=report), file)
+    _write(predict(finished, parsed.words[1:], device=device, on_unreadable=report), file, texts)
     if unreadable:
-        tell(f"{len(unreadable)} of {len(paths)} images could not be read and are left out.")
+        tell(f"{len(unreadable)} of {len(found)} {'texts' if texts else 'images'} could not be read and are left out.")
     return 2 if unreadable else 0
 
 
-def _write(predictions: Iterable[Prediction], file: str | None) -> None:
+def _write(predictions: Iterable[Prediction], file: str | None, texts: bool) -> None:
     if file is None and out.is_terminal:
-        _print_table(predictions)
+        _print_table(predictions, texts)
         return
+    columns = (*COLUMNS, "text") if texts else COLUMNS
     with _stream(file) as stream:
         if file is not None and file.endswith(".jsonl"):
-            stream.writelines(json.dumps(dict(zip(COLUMNS, _row(entry), strict=True)), ensure_ascii=False) + "\n" for entry in predictions)
+            stream.writelines(json.dumps(dict(zip(columns, _row(entry), strict=True)), ensure_ascii=False) + "\n" for entry in predictions)
             return
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(columns)
         writer.writerows(map(_row, predictions))
 
 
-def _row(entry: Prediction) -> tuple[str, str, float, str, float]:
-    return (entry.input, entry.label, round(entry.confidence, 6), entry.second, round(entry.second_confidence, 6))
+def _row(entry: Prediction) -> tuple[str | float, ...]:
+    row = (entry.input, entry.label, round(entry.confidence, 6), entry.second, round(entry.second_confidence, 6))
+    return row if entry.text is None else (*row, entry.text)
 
 
 @contextmanager
@@ -116,11 +123,12 @@ def _stream(file: str | None) -> Iterator[TextIO]:
         raise RunError(f"--out {file}: cannot be written: {error.strerror or error}.") from error
 
 
-def _print_table(predictions: Iterable[Prediction]) -> None:
+def _print_table(predictions: Iterable[Prediction], texts: bool) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for column, justify in (("image", "left"), ("class", "left"), ("confidence", "right"), ("second", "left"), ("", "right")):
+    first = "text" if texts else "image"
+    for column, justify in ((first, "left"), ("class", "left"), ("confidence", "right"), ("second", "left"), ("", "right")):
         table.add_column(column, justify="right" if justify == "right" else "left", overflow="fold")
     for entry in predictions:
-        cells = (entry.input, entry.label, percent(entry.confidence), entry.second, percent(entry.second_confidence))
+        cells = (entry.text or entry.input, entry.label, percent(entry.confidence), entry.second, percent(entry.second_confidence))
         table.add_row(*map(Text, cells))
     out.print(table)

@@ -1,12 +1,25 @@
-"""Datasets, splits and batches of images."""
+"""Datasets, splits and batches of images and texts."""
 
 from __future__ import annotations
 
 from holdfast.data.decode import decode_image
-from holdfast.data.image_data import ImageData
 from holdfast.data.inputs import list_inputs, load_inputs
 from holdfast.data.load import load_data
 from holdfast.data.normalize import effective_spec
+from holdfast.data.run_data import RunData
+from holdfast.data.text_inputs import NamedText, list_texts
+from holdfast.data.texts import tokens_of
 from holdfast.data.views import eval_view
 
-__all__ = ["ImageData", "decode_image", "effective_spec", "eval_view", "list_inputs", "load_data", "load_inputs"]
+__all__ = [
+    "NamedText",
+    "RunData",
+    "decode_image",
+    "effective_spec",
+    "eval_view",
+    "list_inputs",
+    "list_texts",
+    "load_data",
+    "load_inputs",
+    "tokens_of",
+]

@@ -31,14 +31,14 @@ def check_classes(spec: str, listing: Listing, splits: Splits, *, allow_empty: b
     if len(listing.classes) < 2:
         raise DataError(_one_class(spec, listing.classes[0]))
     if not len(splits.rows["train"]):
-        raise DataError(f"{spec}: the train split has no image ({splits.rule}).")
+        raise DataError(f"{spec}: the train split has no {listing.unit} ({splits.rule}).")
     counts = {name: np.bincount(listing.labels[rows], minlength=len(listing.classes)) for name, rows in splits.rows.items()}
     empty = np.flatnonzero(counts["train"] == 0)
     if not len(empty):
         return
     message = f"{spec}: {_describe(spec, listing, counts, empty)}"
     if not allow_empty:
-        raise DataError(f"{message}. Add images, remove the class, or type --allow-empty-classes to go on without learning them.")
+        raise DataError(f"{message}. Add {listing.unit}s, remove the class, or type --allow-empty-classes to go on without learning them.")
     log.warning("%s; going on, as --allow-empty-classes says", message)
 
 
@@ -62,4 +62,4 @@ def _describe(spec: str, listing: Listing, counts: dict[str, np.ndarray], empty:
         why = "after --train-list, --skip-bad, --train-fraction and the cut of the splits"
     subject = f"class {names[0]!r} has" if len(names) == 1 else f"{len(names)} of {len(listing.classes)} classes have"
     listed = "" if len(names) == 1 else f": {list_some(names)}"
-    return f"{subject} no training image ({why}){listed}"
+    return f"{subject} no training {listing.unit} ({why}){listed}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from holdfast.data.image_data import ImageData
+from holdfast.data.run_data import RunData
 from holdfast.types import Batch
 
 __all__ = ["Companion", "join"]
@@ -22,7 +22,7 @@ class Companion:
         data: The dataset; its training split is read.
     """
 
-    data: ImageData
+    data: RunData
 
     def batches(
         self, *, step: int, seed: int, batch_size: int, accumulate: int, rank: int, size: int, device: torch.device | str

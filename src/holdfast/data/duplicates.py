@@ -1,4 +1,4 @@
-"""The same image in two splits: what is learned by heart there looks like skill."""
+"""The same image or text in two splits: what is learned by heart there looks like skill."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ class _Image(NamedTuple):
     split: str
 
 
-def duplicate_note(images: Iterable[tuple[str, str, str]], digests: Mapping[str, str]) -> str | None:
-    """One sentence on the images of val and test that an earlier split holds byte for byte, or None where there are none.
+def duplicate_note(images: Iterable[tuple[str, str, str]], digests: Mapping[str, str], unit: str = "image") -> str | None:
+    """One sentence on the examples of val and test that an earlier split holds byte for byte, or None where there are none.
 
     Args:
-        images: Id, class name and split of each image.
+        images: Id, class name and split of each example.
         digests: SHA-256 of the bytes of each, by id.
+        unit: What an example is called.
     """
     first: dict[str, _Image] = {}
     pairs: list[tuple[_Image, _Image]] = []
@@ -34,13 +35,14 @@ def duplicate_note(images: Iterable[tuple[str, str, str]], digests: Mapping[str,
     if not pairs:
         return None
     splits = " and ".join(name for name in SPLITS if any(image.split == name for image, _ in pairs))
-    number = "1 image" if len(pairs) == 1 else f"{len(pairs)} images"
+    number = f"1 {unit}" if len(pairs) == 1 else f"{len(pairs)} {unit}s"
     verb = "is a copy" if len(pairs) == 1 else "are copies"
+    article = "an" if unit == "image" else "a"
     other = sum(image.label != known.label for image, known in pairs)
     differing = f", {other} of them under another label" if other else ""
     shown = ", ".join(f"{image.id!r} = {known.id!r}" for image, known in pairs[:_SHOWN])
     more = f" and {len(pairs) - _SHOWN} more" if len(pairs) > _SHOWN else ""
     return (
-        f"{number} of {splits} {verb} of an image in another split, byte for byte{differing}: {shown}{more}. Results on them say nothing "
-        "about new images; delete one of each, or give copies a common group with --group-by."
+        f"{number} of {splits} {verb} of {article} {unit} in another split, byte for byte{differing}: {shown}{more}. Results on them say "
+        f"nothing about new {unit}s; delete one of each, or give copies a common group with --group-by."
     )

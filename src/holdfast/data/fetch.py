@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from holdfast.data.render import Renderer, Request
+from holdfast.data.render import Renderer
+from holdfast.data.request import Request
 from holdfast.errors import DataError
 
 __all__ = ["InProcess", "Workers"]

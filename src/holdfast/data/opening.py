@@ -1,4 +1,4 @@
-"""From what the user typed as DATA to a source of images."""
+"""From what the user typed as DATA to a source of images or texts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 from holdfast.data.digits import load_digits
 from holdfast.data.folder import read_folder
 from holdfast.data.hf_folder import read_hf_folder
-from holdfast.data.source import ImageSource
+from holdfast.data.source import DataSource
 from holdfast.data.table import read_table
 from holdfast.data.torchvision_sets import read_torchvision
 from holdfast.errors import DataError, suggest
 
 __all__ = ["DEMOS", "open_source"]
 
-DEMOS: dict[str, Callable[[], ImageSource]] = {"digits": load_digits}
+DEMOS: dict[str, Callable[[], DataSource]] = {"digits": load_digits}
 """Datasets that need no download."""
 
 _TABLES = (".csv", ".tsv", ".jsonl")
 
 
-def open_source(spec: str, *, test_split: str | None = None) -> ImageSource:
+def open_source(spec: str, *, test_split: str | None = None) -> DataSource:
     """The dataset behind DATA.
 
     Args:

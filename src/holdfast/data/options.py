@@ -63,6 +63,10 @@ class DataOptions(Protocol):
         """``none`` or ``balanced``."""
 
     @property
+    def val_labels(self) -> str:
+        """``as-given``, ``clean`` or ``noisy``."""
+
+    @property
     def skip_bad(self) -> bool:
         """Whether unreadable images are dropped."""
 

@@ -91,7 +91,7 @@ def train_parts(shown: Shown, *, batch_size: int, accumulate: int, rank: int, si
     batch = effective_batch_size(examples, batch_size)
     micro, rest = divmod(batch, size * accumulate)
     if rest or not micro:
-        few = f", and there are only {examples} training images" if batch < batch_size else ""
+        few = f", and there are only {examples} training examples" if batch < batch_size else ""
         raise ConfigError(
             f"--batch-size {batch_size}{few}: a batch of {batch} cannot be divided among {size} rank(s) x {accumulate} micro-batch(es); "
             f"choose a multiple of {size * accumulate}."

@@ -13,30 +13,17 @@ from torch import Tensor
 from holdfast.data.augment import Augmentation
 from holdfast.data.decode import decode_rgb
 from holdfast.data.keyed import KeyArray, repeat_keys
-from holdfast.data.source import ImageSource, IntArray, read_bytes
+from holdfast.data.request import Request
+from holdfast.data.source import DataSource, read_bytes
 from holdfast.data.views import Kind, Pixels, prepare, view_of
 from holdfast.errors import DataError
 
-__all__ = ["Renderer", "Request"]
+__all__ = ["Mask", "Renderer"]
 
+Mask = npt.NDArray[np.bool_]
 
 _VIEW = 1 << 40
 """More often than any example is shown in an epoch, so that views and repeats never meet."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Examples to render: augmented for an epoch, or as the eval view where ``epoch`` is None.
-
-    ``repeats`` counts how often each was shown before in this epoch, so that it looks different each time; None where none was. ``view``
-    numbers further views of the same showing, which look different too.
-    """
-
-    rows: IntArray
-    seed: int = 0
-    epoch: int | None = None
-    repeats: IntArray | None = None
-    view: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,10 +39,10 @@ class Renderer:
         kept: Prepared pixels of each example, where they are in memory.
     """
 
-    source: ImageSource
+    source: DataSource
     ids: Sequence[str]
     keys: KeyArray
-    trained: npt.NDArray[np.bool_]
+    trained: Mask
     augmentation: Augmentation
     kept: Sequence[Pixels] | None = None
 

@@ -54,7 +54,7 @@ def read_rows(spec: str) -> Table:
     """
     text = _read_text(spec)
     if not text.strip():
-        raise DataError(f"{spec}: the table is empty; expected a header such as path,label, and one row for each image.")
+        raise DataError(f"{spec}: the table is empty; expected a header such as path,label or text,label, and one row for each example.")
     return _from_json_lines(spec, text) if spec.lower().endswith(".jsonl") else _from_csv(spec, text)
 
 
@@ -62,7 +62,7 @@ def _read_text(spec: str) -> str:
     try:
         data = Path(spec).read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{spec}: there is no such file; expected a table with the columns path and label.") from None
+        raise DataError(f"{spec}: there is no such file; expected a table with the columns path or text, and label.") from None
     except OSError as error:
         raise DataError(f"{spec}: the table cannot be read ({(error.strerror or str(error)).lower()}).") from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
@@ -173,7 +173,7 @@ def _cell_text(place: str, name: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, list | dict):
-        if name in ("path", "label", "split", "weight", "id"):
+        if name in ("path", "text", "label", "split", "weight", "id"):
             raise DataError(f"{place}: {name!r} is {json.dumps(value, ensure_ascii=False)[:60]}; expected a text or a number.")
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

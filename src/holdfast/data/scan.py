@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from holdfast.data.decode import check_header, decode_rgb
 from holdfast.data.memory import PixelCache
-from holdfast.data.source import ImageSource, read_bytes
+from holdfast.data.source import DataSource, read_bytes
 from holdfast.data.views import Kind, Pixels, prepare
 from holdfast.errors import DataError
 
@@ -58,7 +58,7 @@ class Scanner:
         decode_all: Whether images are decoded however many there are.
     """
 
-    def __init__(self, source: ImageSource, size: int, cache: PixelCache, threads: int, *, decode_all: bool) -> None:
+    def __init__(self, source: DataSource, size: int, cache: PixelCache, threads: int, *, decode_all: bool) -> None:
         self.digests: dict[str, str] = {}
         self._source = source
         self._size = size
@@ -136,9 +136,9 @@ class Scanner:
         return _Read(image, kind, digest, pixels, None)
 
 
-def unreadable_message(spec: str, bad: Mapping[str, str], total: int) -> str:
-    """One sentence that names the first unreadable images, each with its reason, and the way out."""
+def unreadable_message(spec: str, bad: Mapping[str, str], total: int, unit: str = "image") -> str:
+    """One sentence that names the first unreadable examples, each with its reason, and the way out."""
     named = [f"{image} ({reason})" for image, reason in sorted(bad.items())]
     more = f" and {len(named) - 10} more" if len(named) > 10 else ""
     listed = "; ".join(named[:10]) + more
-    return f"{spec}: {len(named)} of {total} images cannot be read: {listed}. Replace them, or type --skip-bad to go on without them."
+    return f"{spec}: {len(named)} of {total} {unit}s cannot be read: {listed}. Replace them, or type --skip-bad to go on without them."

@@ -1,4 +1,4 @@
-"""Where images come from: a listing of ids, labels and given splits, and the bytes behind each id."""
+"""Where examples come from: a listing of ids, labels and given splits, and the bytes behind each id, of an image or a text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from holdfast.errors import DataError
 
-__all__ = ["AllTrained", "FloatArray", "ImageSource", "IntArray", "Listing", "list_some", "read_bytes"]
+__all__ = ["AllTrained", "DataSource", "FloatArray", "IntArray", "Listing", "list_some", "read_bytes"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -20,16 +20,17 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Listing:
-    """All images of a dataset before any split is cut, in sorted order of their ids.
+    """All examples of a dataset before any split is cut, in sorted order of their ids.
 
     Args:
-        ids: Id of each image; a POSIX path relative to the data root, unless a table brings ids of its own.
-        labels: Class (N,) of each image, a position in ``classes``.
-        classes: Names of the classes, sorted; those that have no image too.
-        given: The split each image stands in, or None where the dataset has no splits.
+        ids: Id of each example; of an image a POSIX path relative to the data root, unless a table brings ids of its own.
+        labels: Class (N,) of each example, a position in ``classes``.
+        classes: Names of the classes, sorted; those that have no example too.
+        given: The split each example stands in, or None where the dataset has no splits.
         weights: Weight (N,) of each example in the task loss, above or equal to 0, or None where all count the same.
         columns: Further columns of a table by name, one text an example; ``--group-by`` may name one. ``path`` is among them where a
             table brings ids of its own.
+        unit: What an example is called: ``image`` or ``text``.
     """
 
     ids: tuple[str, ...]
@@ -38,6 +39,7 @@ class Listing:
     given: tuple[str, ...] | None
     weights: FloatArray | None = None
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unit: str = "image"
 
     @classmethod
     def of(
@@ -49,6 +51,7 @@ class Listing:
         given: Sequence[str] | None = None,
         weights: FloatArray | None = None,
         columns: Mapping[str, Sequence[str]] | None = None,
+        unit: str = "image",
     ) -> Listing:
         """The listing of examples (N) in any order.
 
@@ -59,6 +62,7 @@ class Listing:
             given: As above, unsorted, and so are ``weights`` and ``columns``.
             weights: As above.
             columns: As above.
+            unit: As above.
         """
         order = sorted(range(len(ids)), key=ids.__getitem__)
         every_class = tuple(sorted({*classes, *names}))
@@ -70,16 +74,17 @@ class Listing:
             given=None if given is None else tuple(given),
             weights=weights,
             columns={name: tuple(cells) for name, cells in (columns or {}).items()},
+            unit=unit,
         )
         return unsorted.take(np.array(order, dtype=np.int64))
 
     @property
     def given_splits(self) -> tuple[str, ...]:
-        """Names of the splits that hold images."""
+        """Names of the splits that hold examples."""
         return tuple(sorted(set(self.given or ())))
 
     def take(self, rows: IntArray) -> Listing:
-        """The listing of some of the images, in the order of ``rows``; the classes stay."""
+        """The listing of some of the examples, in the order of ``rows``; the classes stay."""
         return Listing(
             ids=tuple(self.ids[row] for row in rows),
             labels=self.labels[rows],
@@ -87,11 +92,12 @@ class Listing:
             given=None if self.given is None else tuple(self.given[row] for row in rows),
             weights=None if self.weights is None else self.weights[rows],
             columns={name: tuple(texts[row] for row in rows) for name, texts in self.columns.items()},
+            unit=self.unit,
         )
 
 
-class ImageSource(Protocol):
-    """A dataset of image files, real or made in memory. Picklable, since worker processes read through it."""
+class DataSource(Protocol):
+    """A dataset of files or texts, on disk or made in memory. Picklable, since worker processes read through it."""
 
     @property
     def spec(self) -> str:
@@ -106,7 +112,7 @@ class ImageSource(Protocol):
         """What there is."""
 
     def open(self, image: str) -> BinaryIO:
-        """The file behind an id."""
+        """The file behind an id; of a text its UTF-8."""
 
     def size(self, image: str) -> int:
         """Bytes of that file; 0 where it cannot be told."""
@@ -114,9 +120,9 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class AllTrained:
-    """A dataset of which all is trained on: where splits are given, the images of train, else every one."""
+    """A dataset of which all is trained on: where splits are given, the examples of train, else every one."""
 
-    source: ImageSource
+    source: DataSource
 
     @property
     def spec(self) -> str:
@@ -133,7 +139,8 @@ class AllTrained:
         """What there is to train on."""
         listing = self.source.listing
         kept = [row for row in range(len(listing.ids)) if listing.given is None or listing.given[row] == "train"]
-        return Listing(tuple(listing.ids[row] for row in kept), listing.labels[kept], listing.classes, ("train",) * len(kept))
+        ids = tuple(listing.ids[row] for row in kept)
+        return Listing(ids, listing.labels[kept], listing.classes, ("train",) * len(kept), unit=listing.unit)
 
     def open(self, image: str) -> BinaryIO:
         """The file behind an id."""
@@ -144,7 +151,7 @@ class AllTrained:
         return self.source.size(image)
 
 
-def read_bytes(source: ImageSource, image: str) -> bytes:
+def read_bytes(source: DataSource, image: str) -> bytes:
     """The bytes behind an id.
 
     Raises:

@@ -125,7 +125,7 @@ def _restrict(cutter: Cutter, splits: Splits, listed: Mask | None, fraction: flo
         train = splits.rows["train"]
         kept = train[listed[train]]
         held_out = int(listed.sum()) - len(kept)
-        note = f"{held_out} images of --train-list are held out for val or test, since the dataset has no split folders"
+        note = f"{held_out} {cutter.listing.unit}s of --train-list are held out for val or test, since the dataset has no split folders"
         splits = splits.with_train(kept, "train restricted by --train-list after the cut", note if held_out else "")
     if fraction is not None:
         splits = splits.with_train(cutter.share(splits.rows["train"], fraction), f"{fraction:g} of train drawn after the cut")
@@ -185,12 +185,12 @@ def _val_notes(val: IntArray, size: int, options: DataOptions) -> tuple[str, ...
         return ()
     if _val_seats(size, options) and options.group_by is not None:
         return (_nothing_held_out("val", options),)
-    return (f"--val-fraction {options.val_fraction:g} of {size} training images is none, so there is no val split",)
+    return (f"--val-fraction {options.val_fraction:g} of {size} training examples is none, so there is no val split",)
 
 
 def _nothing_held_out(split: str, options: DataOptions) -> str:
     if options.group_by is None:
-        return f"no class can spare an image, so there is no {split} split"
+        return f"no class can spare an example, so there is no {split} split"
     return (
         f"--group-by {options.group_by}: no whole group can be held out without taking far too much or the last of a class, "
         f"so there is no {split} split"
@@ -202,7 +202,7 @@ def _hold_out_fold(cutter: Cutter, rows: IntArray, options: DataOptions) -> tupl
     assert options.folds is not None
     units = len(rows) if cutter.groups is None else len({cutter.groups[row] for row in rows})
     if units < options.folds:
-        what = "images" if cutter.groups is None else f"groups by --group-by {options.group_by}"
+        what = f"{cutter.listing.unit}s" if cutter.groups is None else f"groups by --group-by {options.group_by}"
         raise DataError(f"--folds {options.folds}: {options.data} has only {units} {what} to cut them from; choose at most {units}.")
     held_out = cutter.folds(rows, options.folds) == (options.fold or 0)
     return rows[held_out], rows[~held_out]
@@ -222,7 +222,7 @@ def _group_notes(groups: Groups, splits: Splits, group_by: str) -> tuple[str, ..
     """What the user should know about groups: which have no name, and which the dataset itself has cut through."""
     notes = []
     if groups.alone:
-        notes.append(f"--group-by {group_by}: {groups.alone} of {len(groups.of)} images name no group, so each of them is one by itself")
+        notes.append(f"--group-by {group_by}: {groups.alone} of {len(groups.of)} examples name no group, so each of them is one by itself")
     found: dict[str, list[str]] = {}
     for split, rows in splits.rows.items():
         for group in {groups.of[row] for row in rows}:
@@ -242,5 +242,6 @@ def _keep_shots(cutter: Cutter, splits: Splits, shots: int) -> Splits:
     kept = cutter.keep_shots(splits.rows["train"], shots)
     counts = np.bincount(listing.labels[kept], minlength=len(listing.classes))
     short = [name for name, count in zip(listing.classes, counts, strict=True) if 0 < count < shots]
-    note = f"--shots {shots}: {len(short)} of {len(listing.classes)} classes have fewer training images and keep all: {list_some(short)}"
+    fewer = f"fewer training {listing.unit}s and keep all: {list_some(short)}"
+    note = f"--shots {shots}: {len(short)} of {len(listing.classes)} classes have {fewer}"
     return splits.with_train(kept, f"{shots} of each class of train kept", note if short else "")

@@ -1,4 +1,4 @@
-"""Tables of labelled images: ``.csv`` and ``.jsonl`` files with the columns ``path``, ``label``, and what else there is."""
+"""Tables of labelled examples: ``.csv`` and ``.jsonl`` files with the columns ``path`` or ``text``, ``label``, and what else there is."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from holdfast.data.folder import IMAGE_EXTENSIONS, SPLIT_FOLDERS
 from holdfast.data.locate import Locator, composed
 from holdfast.data.rows import Table, read_rows
 from holdfast.data.source import FloatArray, Listing, list_some
+from holdfast.data.text_source import TextSource, line_ids
 from holdfast.errors import DataError
 
-__all__ = ["TableSource", "read_table"]
+__all__ = ["TableSource", "check_columns", "content_column", "read_table"]
 
 log = logging.getLogger("holdfast")
 
-_USED = ("path", "label", "split", "weight", "id")
+_USED = ("path", "text", "label", "split", "weight", "id")
 
 _OTHER_NAMES = {
     "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path", "image_id", "name"),
+    "text": ("texts", "sentence", "sentences", "review", "comment", "content", "question", "message", "document", "body", "tweet"),
     "label": ("labels", "class", "class_name", "category", "target", "y", "species"),
 }
-"""What the two columns are called elsewhere, for the suggestion."""
+"""What these columns are called elsewhere, for the suggestion."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ class TableSource:
             return 0
 
 
-def read_table(spec: str, *, test_split: str | None = None) -> TableSource:
-    """List the images of a table; none is opened.
+def read_table(spec: str, *, test_split: str | None = None) -> TableSource | TextSource:
+    """List the images or the texts of a table; no image is opened.
 
-    Relative paths are relative to the table's folder. Ids are the column ``id``, else these paths. Where ids are a column, the paths
-    are a further column of the listing.
+    Relative paths are relative to the table's folder. Ids are the column ``id``, else these paths, or for texts split and line. Where
+    ids of images are a column, the paths are a further column of the listing.
 
     Args:
         spec: The table.
@@ -67,27 +69,39 @@ def read_table(spec: str, *, test_split: str | None = None) -> TableSource:
         DataError: The table cannot be used as it is; the message names the lines.
     """
     table = read_rows(spec)
-    _check_columns(table)
-    labels = [composed(label) for label in _filled(table, "label", "write the class of each image, or leave these rows out")]
+    check_columns(table, (content_column(table), "label"))
+    unit = "text" if "text" in table.columns else "image"
+    labels = [composed(label) for label in _filled(table, "label", f"write the class of each {unit}, or leave these rows out")]
     root = Path(spec).parent
-    paths, files = _locate(table, root)
-    ids = _ids(table, paths, files)
+    splits = _splits(table, test_split)
     columns = {name: cells for name, cells in table.columns.items() if name not in _USED}
-    if ids is not paths:
-        columns["path"] = tuple(paths)
-    listing = Listing.of(ids, labels, given=_splits(table, test_split), weights=_weights(table), columns=columns)
+    source: TableSource | TextSource
+    if unit == "text":
+        ids = _given_ids(table) or line_ids(table.lines, splits)
+        listing = Listing.of(ids, labels, given=splits, weights=_weights(table), columns=columns, unit=unit)
+        source = TextSource(spec, root, listing, dict(zip(ids, table.columns["text"], strict=True)))
+    else:
+        paths, files = _locate(table, root)
+        ids = _ids(table, paths, files)
+        if ids is not paths:
+            columns["path"] = tuple(paths)
+        listing = Listing.of(ids, labels, given=splits, weights=_weights(table), columns=columns)
+        source = TableSource(spec, root, listing, dict(zip(ids, files, strict=True)))
     _warn_of_likely_slips(table, listing.classes)
-    return TableSource(spec, root, listing, dict(zip(ids, files, strict=True)))
+    return source
 
 
 # -------------------------------------------------------------------------------------------------------------------- columns
 
 
-def _check_columns(table: Table) -> None:
+def check_columns(table: Table, needed: Sequence[str]) -> None:
+    """Refuse a table that lacks a column.
+
+    Raises:
+        DataError: It names the columns that are missing, and those that may be meant.
+    """
     columns = table.columns
-    if "path" not in columns and "text" in columns:
-        raise DataError(f"{table.spec}: tables of texts (column 'text') cannot be read in this version; give images in a column 'path'.")
-    missing = [name for name in ("path", "label") if name not in columns]
+    missing = [name for name in needed if name not in columns]
     if not missing:
         return
     if any(os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS for name in columns):
@@ -100,10 +114,32 @@ def _check_columns(table: Table) -> None:
     raise DataError(f"{table.spec}: the column{'s' * (len(missing) > 1)} {names} {'is' if len(missing) == 1 else 'are'} missing; {advice}.")
 
 
+def content_column(table: Table) -> str:
+    """The column that holds the examples: ``path`` or ``text``; where there is neither, the one that was probably meant.
+
+    Raises:
+        DataError: There are both.
+    """
+    columns = table.columns
+    if "path" in columns and "text" in columns:
+        raise DataError(
+            f"{table.spec}: there are a column 'path' and a column 'text', so the examples may be images or texts; rename the column that "
+            "is not to be read."
+        )
+    if "text" in columns or ("path" not in columns and _other_name("path", columns) is None and _known_name("text", columns) is not None):
+        return "text"
+    return "path"
+
+
+def _known_name(wanted: str, columns: Iterable[str]) -> str | None:
+    by_key = {name.lower().replace(" ", "_").replace("-", "_"): name for name in columns}
+    return next((by_key[name] for name in _OTHER_NAMES[wanted] if name in by_key), None)
+
+
 def _other_name(wanted: str, columns: Iterable[str]) -> str | None:
     """The column that was probably meant."""
     by_key = {name.lower().replace(" ", "_").replace("-", "_"): name for name in columns}
-    known = next((by_key[name] for name in _OTHER_NAMES[wanted] if name in by_key), None)
+    known = _known_name(wanted, columns)
     near = difflib.get_close_matches(wanted, by_key, n=1)
     return known or (by_key[near[0]] if near else None)
 
@@ -164,12 +200,19 @@ def _nothing_there(table: Table, root: Path, spelled: Sequence[str]) -> str:
 
 def _ids(table: Table, paths: list[str], files: list[str]) -> list[str]:
     """The ids of the rows: ``paths`` itself where there is no column of ids."""
-    given = _optional(table, "id", "give each row an id of its own, or remove the column")
+    given = _given_ids(table)
     if given is not None:
-        _refuse_twice(table, given, given, "the id", "give each row an id of its own")
-        return list(given)
+        return given
     _refuse_twice(table, files, paths, "the image", "keep one row of each, or tell them apart by a column 'id'")
     return paths
+
+
+def _given_ids(table: Table) -> list[str] | None:
+    given = _optional(table, "id", "give each row an id of its own, or remove the column")
+    if given is None:
+        return None
+    _refuse_twice(table, given, given, "the id", "give each row an id of its own")
+    return list(given)
 
 
 def _refuse_twice(table: Table, keys: Sequence[str], names: Sequence[str], what: str, advice: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.data.folder import FolderSource
-from holdfast.data.source import ImageSource, Listing
+from holdfast.data.source import DataSource, Listing
 from holdfast.errors import DataError, suggest
 
 __all__ = ["DEFAULT_FOLDER", "TORCHVISION_SETS", "ArraySource", "read_torchvision"]
@@ -92,7 +92,7 @@ class ArraySource:
         return int(self.pixels[image.split("/")[0]][0].nbytes)
 
 
-def read_torchvision(spec: str) -> ImageSource:
+def read_torchvision(spec: str) -> DataSource:
     """List the images of a dataset of torchvision that lies on disk.
 
     Args:

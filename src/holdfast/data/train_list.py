@@ -40,21 +40,21 @@ def read_train_list(file: str, spec: str, root: Path | None, listing: Listing) -
     for line in _lines(path, file, rows):
         named[line] = next((rows[spelled] for spelled in _spellings(line, root) if spelled in rows), None)
     if not named:
-        raise DataError(f"--train-list {file}: the list names no image; expected one path a line, relative to {spec}.")
+        raise DataError(f"--train-list {file}: the list names no {listing.unit}; expected one path a line, relative to {spec}.")
     unknown = [line for line, row in named.items() if row is None]
-    _refuse(file, unknown, f"not in {spec}")
+    _refuse(file, unknown, f"not in {spec}", listing.unit)
     listed = np.zeros(len(listing.ids), dtype=bool)
     listed[[row for row in named.values() if row is not None]] = True
     if listing.given is not None:
         elsewhere = [listing.ids[row] for row in np.flatnonzero(listed) if listing.given[row] != "train"]
-        _refuse(file, elsewhere, "outside the train split")
+        _refuse(file, elsewhere, "outside the train split", listing.unit)
     return listed
 
 
-def _refuse(file: str, names: list[str], why: str) -> None:
+def _refuse(file: str, names: list[str], why: str, unit: str) -> None:
     if names:
-        images = "an image" if len(names) == 1 else f"{len(names)} images"
-        raise DataError(f"--train-list {file}: the list names {images} {why}: {list_some(names, 5)}.")
+        examples = f"{'an' if unit == 'image' else 'a'} {unit}" if len(names) == 1 else f"{len(names)} {unit}s"
+        raise DataError(f"--train-list {file}: the list names {examples} {why}: {list_some(names, 5)}.")
 
 
 def _locate(file: str, root: Path | None) -> Path:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from holdfast.errors import ModelError, suggest
+from holdfast.models.calling import arguments, logits_in
 from holdfast.models.head import find_head
-from holdfast.models.probe import at_rest, failed_forward, random_images
-from holdfast.types import HeadForm, InputSpec, Outputs
+from holdfast.models.probe import at_rest, failed_forward, probe_inputs
+from holdfast.types import HeadForm, InputSpec, Outputs, TextSpec
 
 __all__ = ["Classifier", "find_head", "freeze_batchnorm", "synchronize_batchnorm"]
 
@@ -72,23 +73,25 @@ class Classifier(nn.Module):
         """
         caught: dict[str, Tensor] = {}
         self._catching[:] = [caught]
-        logits = self.net(inputs)
+        positional, keywords = arguments(inputs)
+        logits = logits_in(self.net(*positional, **keywords))
         self._catching.clear()
-        return Outputs(logits, self._checked(caught, self.layers))
+        return Outputs(logits, self._checked(caught, self.layers, inputs))
 
     def features(self, inputs: Any, layers: Collection[str] = ("pooled",)) -> dict[str, Tensor]:
         """Captured layers of a batch; the forward pass ends where the last of ``layers`` is known, which saves the rest of it."""
         caught: dict[str, Tensor] = {}
         self._catching[:] = [caught]
         self._stop_at = frozenset(layers)
+        positional, keywords = arguments(inputs)
         try:
-            self.net(inputs)
+            self.net(*positional, **keywords)
         except _EnoughError:
             pass
         finally:
             self._stop_at = frozenset()
             self._catching.clear()
-        return self._checked(caught, layers)
+        return self._checked(caught, layers, inputs)
 
     def substituted(self, inputs: Any, tensors: Mapping[str, Tensor]) -> Outputs:
         """As calling this, with other values for parameters and buffers, by their names in the bare network.
@@ -98,10 +101,10 @@ class Classifier(nn.Module):
         caught: dict[str, Tensor] = {}
         self._catching[:] = [caught]
         try:
-            logits = torch.func.functional_call(self.net, dict(tensors), (inputs,))
+            logits = logits_in(torch.func.functional_call(self.net, dict(tensors), *arguments(inputs)))
         finally:
             self._catching.clear()
-        return Outputs(logits, self._checked(caught, self.layers))
+        return Outputs(logits, self._checked(caught, self.layers, inputs))
 
     def capture(self, layers: Iterable[str]) -> None:
         """Catch the outputs of further layers from now on.
@@ -123,7 +126,7 @@ class Classifier(nn.Module):
             modules[layer].register_forward_hook(functools.partial(self._catch_output, layer))
             self.layers = (*self.layers, layer)
 
-    def _checked(self, caught: dict[str, Tensor], layers: Collection[str]) -> dict[str, Tensor]:
+    def _checked(self, caught: dict[str, Tensor], layers: Collection[str], inputs: Any) -> dict[str, Tensor]:
         if "pooled" in layers and "pooled" not in caught:
             raise ModelError(f"--head {self.head_name!r}: this layer takes no part in the forward pass; name the final Linear layer")
         for layer in layers:
@@ -133,9 +136,9 @@ class Classifier(nn.Module):
         if pooled is not None and pooled.ndim != 2:
             raise ModelError(
                 f"the head {self.head_name!r} receives features of shape {tuple(pooled.shape)}, expected (B, D): pool them to one vector "
-                "for each image before the head, or name another layer with --head"
+                "for each example before the head, or name another layer with --head"
             )
-        return caught
+        return _without_padding(caught, inputs)
 
     def _catch(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._keep("pooled", inputs[0])
@@ -155,20 +158,19 @@ class Classifier(nn.Module):
         if self._stop_at and self._stop_at <= caught.keys():
             raise _EnoughError
 
-    def verify(self, inputs: InputSpec | Tensor) -> None:
-        """Check that ``head(pooled)`` gives the logits, in eval mode on two random images or on a batch of yours.
+    def verify(self, inputs: InputSpec | TextSpec | Tensor | Mapping[str, Tensor]) -> None:
+        """Check that ``head(pooled)`` gives the logits, in eval mode on two random images or texts, or on a batch of yours.
 
         Modes and random states stay as they are.
 
         Args:
-            inputs: What images the network expects, or a batch that it can run on.
+            inputs: What images or texts the network expects, or a batch that it can run on.
 
         Raises:
             ModelError: The network cannot run, or its logits are not what the head returns.
         """
-        images = inputs if isinstance(inputs, Tensor) else random_images(self.net, inputs.size)
         with at_rest(self):
-            outputs = self._run(images)
+            outputs = self._run(inputs)
             expected = self.head(outputs.features["pooled"])
         logits = outputs.logits
         if not isinstance(logits, Tensor):
@@ -185,7 +187,7 @@ class Classifier(nn.Module):
                 "name the final Linear layer with --head, or end the network with one"
             )
 
-    def verify_layers(self, inputs: InputSpec | Tensor) -> None:
+    def verify_layers(self, inputs: InputSpec | TextSpec | Tensor | Mapping[str, Tensor]) -> None:
         """Check that each captured layer returns one tensor a pass, and that the network leaves this as it is.
 
         A layer that another network is to be compared with must not be changed after it is caught: a pass that ends there would miss it.
@@ -206,7 +208,7 @@ class Classifier(nn.Module):
         ]
         try:
             with at_rest(self):
-                outputs = self._run(inputs if isinstance(inputs, Tensor) else random_images(self.net, inputs.size))
+                outputs = self._run(inputs)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -217,13 +219,14 @@ class Classifier(nn.Module):
                     "such as the activation that follows it"
                 )
 
-    def _run(self, images: Tensor) -> Outputs:
+    def _run(self, inputs: InputSpec | TextSpec | Tensor | Mapping[str, Tensor]) -> Outputs:
+        batch = probe_inputs(self.net, inputs) if isinstance(inputs, InputSpec | TextSpec) else inputs
         try:
-            return self.forward(images)  # not self(...): this batch must not trigger compilation
+            return self.forward(batch)  # not self(...): this batch must not trigger compilation
         except ModelError:
             raise
         except Exception as error:  # a network of the user may fail in any way
-            raise failed_forward(images, error) from error
+            raise failed_forward(batch, error) from error
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compile in place by torch.compile, whose arguments these are; names in the state dict stay as they are.
@@ -238,17 +241,17 @@ class Classifier(nn.Module):
         Args:
             num_classes: K.
             seed: Seed of the weights; the same values on every device.
-            form: Another distribution, or no bias.
+            form: Another distribution, no bias, or outputs beyond the K classes.
 
         Raises:
             ModelError: The network is compiled already, so the new head's features would not be seen.
         """
         if self._compiled_call_impl is not None:
             raise ModelError("reset_head: the network is compiled already; replace the head before classifier.compile()")
-        old = self.head
-        new = nn.utils.skip_init(nn.Linear, old.in_features, num_classes, bias=form.bias, device=old.weight.device, dtype=old.weight.dtype)
+        old, outputs = self.head, num_classes + form.extra
+        new = nn.utils.skip_init(nn.Linear, old.in_features, outputs, bias=form.bias, device=old.weight.device, dtype=old.weight.dtype)
         std = math.sqrt(2 / old.in_features) if form.std is None else form.std
-        weight = std * torch.randn(num_classes, old.in_features, generator=torch.Generator().manual_seed(seed))
+        weight = std * torch.randn(outputs, old.in_features, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             new.weight.copy_(weight)
             if form.bias:
@@ -258,6 +261,14 @@ class Classifier(nn.Module):
         self.net.set_submodule(self.head_name, new)
         self._hook = new.register_forward_pre_hook(self._catch)
 
+    def keep_outputs(self, num_classes: int) -> None:
+        """Drop the outputs of the head that follow those of the K classes, for those who only predict and measure."""
+        head = self.head
+        head.out_features = num_classes
+        head.weight = nn.Parameter(head.weight.detach()[:num_classes].clone())
+        if head.bias is not None:
+            head.bias = nn.Parameter(head.bias.detach()[:num_classes].clone())
+
     def head_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Weight and bias of the head, by their names in the bare network."""
         return self.head.named_parameters(self.head_name)
@@ -266,6 +277,19 @@ class Classifier(nn.Module):
         """All other parameters, by their names in the bare network."""
         head = {id(parameter) for parameter in self.head.parameters()}
         return ((name, parameter) for name, parameter in self.net.named_parameters() if id(parameter) not in head)
+
+
+def _without_padding(caught: dict[str, Tensor], inputs: Any) -> dict[str, Tensor]:
+    """Outputs with a row for each token (B, T, ...) are 0 where a text has none: what stands there depends on the rest of the batch."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    if mask is None:
+        return caught
+    return {
+        layer: value * mask.view(*mask.shape, *[1] * (value.ndim - 2)).to(value.dtype)
+        if layer != "pooled" and value.ndim > 2 and value.shape[:2] == mask.shape
+        else value
+        for layer, value in caught.items()
+    }
 
 
 def _note_version(versions: dict[str, int], layer: str, module: nn.Module, inputs: Any, output: Tensor) -> None:

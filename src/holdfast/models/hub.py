@@ -11,7 +11,7 @@ import torch
 
 from holdfast.errors import ModelError
 
-__all__ = ["from_hub", "from_url"]
+__all__ = ["from_hub", "from_url", "hub_folder"]
 
 
 def from_hub(repository: str, filenames: Sequence[str], *, model: str) -> Path:
@@ -47,6 +47,45 @@ def from_hub(repository: str, filenames: Sequence[str], *, model: str) -> Path:
     raise _not_available(model, f"{repository} has none of {', '.join(filenames)}")
 
 
+def hub_folder(repository: str, needed: tuple[str, Sequence[str]], *, model: str) -> Path:
+    """The folder of a repository of the Hugging Face hub with a network of transformers: weights, configuration and tokenizer.
+
+    Args:
+        repository: ``owner/name``, with ``@revision`` where it is pinned.
+        needed: A file that it must have, and names of the weights, best first, of which it must have one.
+        model: The model as the user typed it, for messages.
+
+    Raises:
+        ModelError: It is neither in the cache nor can it be downloaded.
+    """
+    import huggingface_hub
+
+    description, weights = needed
+    repo_id, _, pinned = repository.partition("@")
+    try:
+        folder = Path(huggingface_hub.snapshot_download(repo_id, revision=pinned or None, local_files_only=True))
+        if (folder / description).is_file() and any((folder / name).is_file() for name in weights):
+            return folder
+    except (OSError, ValueError):  # it is not in the cache, or this is no name of a repository
+        pass
+    if _is_offline():
+        raise _no_folder(model, repository, "HOLDFAST_OFFLINE is set")
+    patterns = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.codes"]
+    try:
+        there = [name for name in weights if huggingface_hub.file_exists(repo_id, name, revision=pinned or None)]
+        return Path(huggingface_hub.snapshot_download(repo_id, revision=pinned or None, allow_patterns=[*patterns, *there[:1]]))
+    except (OSError, ValueError) as error:
+        raise _no_folder(model, repository, error) from error
+
+
+def _no_folder(model: str, repository: str, reason: object) -> ModelError:
+    text = str(reason).strip().partition("\n")[0] or type(reason).__name__
+    return ModelError(
+        f"--model {model}: there is no such folder, and the repository {repository} is not on this machine and cannot be downloaded "
+        f"({text}); fetch it elsewhere and give its folder as --model hf:FOLDER"
+    )
+
+
 def from_url(url: str, *, model: str) -> Path:
     """A file from torch's own cache, or downloaded into it and checked against the hash in its name.
 
@@ -69,8 +108,12 @@ def from_url(url: str, *, model: str) -> Path:
 
 
 def _refuse_offline(model: str) -> None:
-    if os.environ.get("HOLDFAST_OFFLINE", "0") not in ("", "0"):
+    if _is_offline():
         raise _not_available(model, "HOLDFAST_OFFLINE is set")
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HOLDFAST_OFFLINE", "0") not in ("", "0")
 
 
 def _not_available(model: str, reason: object) -> ModelError:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from holdfast.errors import ModelError
+from holdfast.models.calling import arguments
 from holdfast.models.matching import Adapt
-from holdfast.models.probe import at_rest, failed_forward, random_images
+from holdfast.models.probe import at_rest, failed_forward, probe_inputs
+from holdfast.types import InputSpec, TextSpec
 
 __all__ = ["Headed", "with_linear_head"]
 
@@ -32,7 +34,7 @@ class Headed:
     notes: list[str] = field(default_factory=list)
 
 
-def with_linear_head(net: nn.Module, adapt: Adapt, size: int, *, label: str) -> Headed:
+def with_linear_head(net: nn.Module, adapt: Adapt, spec: InputSpec | TextSpec, *, label: str) -> Headed:
     """Put a Linear layer at the end of a network that has none there.
 
     A head of timm that is a 1 x 1 convolution on pooled features becomes the Linear layer with the same weights. A network that has no
@@ -41,7 +43,7 @@ def with_linear_head(net: nn.Module, adapt: Adapt, size: int, *, label: str) -> 
     Args:
         net: The bare network, changed in place.
         adapt: What converts tensors of a file to the form of ``net``.
-        size: Side of the images in pixels.
+        spec: What images or texts the network expects.
         label: What to call the network in messages.
 
     Raises:
@@ -51,7 +53,7 @@ def with_linear_head(net: nn.Module, adapt: Adapt, size: int, *, label: str) -> 
     if isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1):
         return _from_convolution(net, classifier)
     if isinstance(classifier, nn.Identity) or (classifier is None and not _has_linear(net)):
-        return _on_top(net, adapt, size, label)
+        return _on_top(net, adapt, spec, label)
     return Headed(net, adapt)
 
 
@@ -72,13 +74,14 @@ def _from_convolution(net: nn.Module, convolution: nn.Conv2d) -> Headed:
     return Headed(net, adapt)
 
 
-def _on_top(tower: nn.Module, adapt: Adapt, size: int, label: str) -> Headed:
-    images = random_images(tower, size)
+def _on_top(tower: nn.Module, adapt: Adapt, spec: InputSpec | TextSpec, label: str) -> Headed:
+    inputs = probe_inputs(tower, spec)
+    positional, keywords = arguments(inputs)
     with at_rest(tower):
         try:
-            features = tower(images)
+            features = tower(*positional, **keywords)
         except Exception as error:  # a network of the user may fail in any way
-            raise failed_forward(images, error) from error
+            raise failed_forward(inputs, error) from error
     if not isinstance(features, Tensor) or features.ndim != 2:
         what = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"type {type(features).__name__}"
         raise ModelError(

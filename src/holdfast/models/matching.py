@@ -60,10 +60,12 @@ def load_tensors(net: nn.Module, head_name: str, tensors: Mapping[str, Tensor], 
     stripped = _without_wrapper(tensors, net)
     complete, source_head = _with_head(net, head_name, stripped)
     mismatch = _compare(net, complete)
-    converted = bool(mismatch)
+    converted = False
     if mismatch:
         adapted = adapt(net, stripped)
         if adapted is not None:
+            given = {id(value) for value in stripped.values()}
+            converted = any(id(value) not in given for value in adapted.values())  # other names alone are no news
             complete, source_head = _with_head(net, head_name, adapted)
             mismatch = _compare(net, complete)
     if mismatch:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 
 from holdfast.errors import ConfigError, suggest
 from holdfast.models.weights import WeightsFile
-from holdfast.types import InputSpec
+from holdfast.types import InputSpec, TextSpec
+
+if TYPE_CHECKING:
+    from holdfast.models.text_form import TextForm
 
 __all__ = ["FAMILIES", "Recipe", "open_recipe"]
 
-FAMILIES = ("timm", "torchvision", "demo", "python")
+FAMILIES = ("timm", "torchvision", "hf", "demo", "python")
 
 
 class Recipe(Protocol):
@@ -25,8 +28,8 @@ class Recipe(Protocol):
     def build(self) -> nn.Module:
         """The network with its source head, before weights are loaded into it."""
 
-    def input_spec(self, net: nn.Module) -> InputSpec:
-        """The images it expects, at the size it was built for."""
+    def input_spec(self, net: nn.Module) -> InputSpec | TextSpec:
+        """The images it expects, at the size it was built for, or the texts."""
 
     def pretrained(self) -> WeightsFile | None:
         """Its own pretrained weights; None where ``build`` gives the network with its weights."""
@@ -35,8 +38,14 @@ class Recipe(Protocol):
         """Tensors of a file in the form of ``net``; None where no conversion is known."""
 
 
-def open_recipe(spec: str, image_size: int | None) -> Recipe:
+def open_recipe(spec: str, image_size: int | None, max_length: int | None = None, form: TextForm | None = None) -> Recipe:
     """The recipe behind ``FAMILY:NAME``.
+
+    Args:
+        spec: What the user typed.
+        image_size: Side of the images in pixels; None for the network's own.
+        max_length: Tokens at most of a text; None for the usual number.
+        form: What a run has recorded of its network of texts, to build it again.
 
     Raises:
         ConfigError: The family or the name is unknown; the message suggests the nearest.
@@ -58,6 +67,10 @@ def open_recipe(spec: str, image_size: int | None) -> Recipe:
         from holdfast.models.torchvision_recipe import TorchvisionRecipe
 
         return TorchvisionRecipe(name, image_size)
+    if family == "hf":
+        from holdfast.models.text_recipe import TextRecipe
+
+        return TextRecipe(name, max_length, form)
     if family == "demo":
         from holdfast.models.demo_recipe import DemoRecipe
 

@@ -76,12 +76,18 @@ def _nearest(pattern: str, names: list[str]) -> str:
 
 
 def measured_layers(
-    net: nn.Module, *, preset: Literal["all", "ju2022"] = "all", patterns: Iterable[str] = ("*",), option: str = "--layers"
+    net: nn.Module,
+    *,
+    preset: Literal["all", "ju2022"] = "all",
+    patterns: Iterable[str] = ("*",),
+    option: str = "--layers",
+    frozen: bool = False,
 ) -> tuple[str, ...]:
     """Names of the weights that count as layers where distance and curvature are measured, in the order of the network.
 
     A layer is the weight of a Linear layer, of a convolution or of an attention projection, by the type of its module: tokens, position
-    and word embeddings, biases and scales of normalisation are no layers. Frozen weights are left out, tied ones are named once.
+    and word embeddings, biases and scales of normalisation are no layers. Frozen weights are left out, unless ``frozen``; tied ones are
+    named once.
 
     Preset ``ju2022`` is what Ju et al., ICML 2022, measured: in a convolutional network (no fewer convolutions than Linear layers) the
     2d convolutions with ``conv`` in their name and the head, so not the shortcuts of a ResNet; in others every Linear layer whose name
@@ -92,6 +98,7 @@ def measured_layers(
         preset: Which layers.
         patterns: Only those that one of these matches, see :func:`match_parameters`.
         option: What the user typed the patterns after, for messages.
+        frozen: Whether weights without gradient count too.
 
     Raises:
         ConfigError: A pattern matches nothing, or nothing that is a layer.
@@ -106,7 +113,7 @@ def measured_layers(
     found: dict[object, str] = {}
     for name in (name for path, module in owners.items() for name in _weights_of(path, module)):
         weight = net.get_parameter(name)
-        if weight.requires_grad:
+        if weight.requires_grad or frozen:
             found.setdefault((weight.device, weight.data_ptr()) if weight.data_ptr() else id(weight), name)
     if not found:
         raise ModelError(f"{type(net).__name__} has no trainable Linear, convolution or attention weight to measure (preset {preset!r}).")
@@ -177,7 +184,7 @@ def _of_timm(net: nn.Module) -> dict[str, int]:
 
 def _of_blocks(net: nn.Module, head_name: str) -> dict[str, int]:
     """Depths by the order in which blocks are defined; loose parameters of modules around blocks, such as tokens, are at depth 0."""
-    half = sum(parameter.numel() for parameter in net.parameters()) / 2
+    half = _size(net) / 2
     blocks = _blocks(net, "", half)
     around_head = next((block for block in blocks if any(name.startswith(f"{head_name}.") for name in block)), [])
     ordered = [block for block in blocks if block is not around_head] + [around_head]
@@ -216,7 +223,13 @@ def _is_around_blocks(module: nn.Module, half: float) -> bool:
         return False
     # Libraries derive their convolution-norm-activation from Sequential: that is one block. Their stages hold blocks only.
     is_stage = type(module) in CONTAINERS or (isinstance(module, CONTAINERS) and all(list(child.children()) for child in children))
-    return is_stage or sum(parameter.numel() for parameter in module.parameters()) > half
+    return is_stage or _size(module) > half
+
+
+def _size(module: nn.Module) -> int:
+    """Numbers in the parameters of a module, tables of embeddings aside: that of words may outweigh all layers of a small network."""
+    tables = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Embedding)}
+    return sum(parameter.numel() for parameter in module.parameters() if id(parameter) not in tables)
 
 
 def _is_normalisation(module: nn.Module) -> bool:

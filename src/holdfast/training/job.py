@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from holdfast.config.schema import FitConfig
-from holdfast.data import ImageData
+from holdfast.data import RunData
 from holdfast.models.classifier import Classifier
 from holdfast.models.reference import FrozenReference
 from holdfast.objective import WeightedTerm
 from holdfast.run import Run
 from holdfast.training.callbacks import Callback
+from holdfast.training.criteria import Criterion
 from holdfast.training.engine import Engine
 from holdfast.training.events import Listener
 
@@ -27,7 +28,7 @@ class Job:
 
     run: Run
     config: FitConfig
-    data: ImageData
+    data: RunData
     classifier: Classifier
     reference: FrozenReference
     terms: Sequence[WeightedTerm]
@@ -36,7 +37,8 @@ class Job:
     listener: Listener
     fingerprints: dict[str, str]
     callbacks: Sequence[Callback] = ()
-    source_data: ImageData | None = None  # rows of it join every batch, where a method asks for them
+    source_data: RunData | None = None  # rows of it join every batch, where a method asks for them
+    criteria: Mapping[str, Criterion] = field(default_factory=dict)  # of validation, beside accuracy and loss
 
     @property
     def views(self) -> int:

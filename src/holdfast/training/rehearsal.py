@@ -188,7 +188,7 @@ def _stored(trainer: Trainer) -> dict[str, int]:
         "average": 0 if average is None else _bytes_in(average.state_dict()),
         "methods": _bytes_in(trainer.objective.terms.state_dict()),
         "reference": _bytes_in(job.reference.state_dict()),
-        "images": job.data.cached_bytes,
+        f"{job.data.unit}s": job.data.cached_bytes,
     }
 
 

@@ -1,4 +1,4 @@
-"""The images of a run, split, checked and ready to be served in batches."""
+"""The examples of a run, images or texts, split, checked and ready to be served in batches."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from torch import Tensor
 
 from holdfast.data import order
 from holdfast.data.keyed import KeyArray, permutation
-from holdfast.data.normalize import Normalizer
-from holdfast.data.render import Request
+from holdfast.data.request import Request
+from holdfast.data.sending import to_device
 from holdfast.data.source import FloatArray, IntArray
 from holdfast.data.splits import SPLITS
 from holdfast.errors import DataError, suggest
 from holdfast.types import Batch
 
-__all__ = ["ImageData"]
+__all__ = ["RunData"]
 
 
-class Fetcher(Protocol):
-    """Renders requests in order."""
+class Reader(Protocol):
+    """Makes the inputs of a network out of examples."""
 
-    def fetch(self, requests: list[Request], *, pin: bool = False, ahead: bool = False) -> Iterator[Tensor]:
-        """Pixels (B, 3, S, S), uint8, of each request."""
+    def read(self, requests: list[Request], device: torch.device) -> Iterator[Any]:
+        """Inputs of each request in order, on the device: images (B, 3, S, S), or token tensors (B, T) by name."""
 
 
 @dataclass(frozen=True)
-class ImageData:
+class RunData:
     """The data of a run; made by :func:`holdfast.data.load_data`.
 
     An example's ``index`` is the rank of its id among all ids of the run.
 
     Args:
         classes: Class names by label.
-        fingerprint: SHA-256 over ids, labels, splits and files.
-        cached_bytes: Memory of the decoded images that are kept.
+        fingerprint: SHA-256 over ids, labels, splits and files or texts.
+        cached_bytes: Memory of the decoded images or the tokens that are kept.
+        unit: What an example is called: ``image`` or ``text``.
     """
 
     classes: tuple[str, ...]
@@ -49,12 +50,13 @@ class ImageData:
     _keys: KeyArray = field(repr=False)
     _rows: Mapping[str, IntArray] = field(repr=False)
     _record: Mapping[str, Any] = field(repr=False)
-    _fetcher: Fetcher = field(repr=False)
-    _normalizer: Normalizer = field(repr=False)
+    _reader: Reader = field(repr=False)
     _batch_size: int = 64
     _balanced: bool = False
     _weights: FloatArray | None = field(default=None, repr=False)  # of all examples; only those of train are used
     cached_bytes: int = 0
+    unit: str = "image"
+    _truth: IntArray | None = field(default=None, repr=False)  # true classes of all examples, -1 where they are not known
 
     @property
     def weighted(self) -> bool:
@@ -76,6 +78,17 @@ class ImageData:
     def labels(self, split: str) -> IntArray:
         """Labels (N,) of a split, in the order of :meth:`ids`."""
         return self._labels[self._rows_of(split)]
+
+    def true_labels(self, split: str) -> IntArray | None:
+        """True classes (N,) of a split in the order of :meth:`ids`, -1 where one is not known; None where the data tells none.
+
+        A table tells them in a column ``true_label``. They are for reports alone: training and selection never see them.
+        """
+        return None if self._truth is None else self._truth[self._rows_of(split)]
+
+    def index(self, split: str) -> IntArray:
+        """What ``Batch.index`` holds for the examples (N,) of a split, in the order of :meth:`ids`."""
+        return self._rows_of(split)
 
     def splits_record(self) -> dict[str, Any]:
         """What ``splits.json`` says."""
@@ -123,7 +136,7 @@ class ImageData:
 
         Raises:
             ConfigError: Ranks times micro-batches do not divide the batch.
-            DataError: An image cannot be read; the message names it.
+            DataError: An example cannot be read; the message names it.
         """
         shown = self._shown(seed, epoch, batch_size)
         parts = order.train_parts(shown, batch_size=batch_size, accumulate=accumulate, rank=rank, size=size, start_step=start_step)
@@ -154,7 +167,7 @@ class ImageData:
             device: Where the batches go.
 
         Raises:
-            DataError: An image cannot be read; the message names it.
+            DataError: An example cannot be read; the message names it.
         """
         return self._un_augmented(order.shard(self._rows_of(split), rank, size), batch_size, device)
 
@@ -177,28 +190,22 @@ class ImageData:
     def _un_augmented(self, rows: IntArray, batch_size: int | None, device: torch.device | str) -> Iterator[Batch]:
         return self._serve([Request(part) for part in order.batches_of(rows, batch_size or self._batch_size)], torch.device(device))
 
-    def restricted(self, classes: Tensor) -> ImageData:
+    def restricted(self, classes: Tensor) -> RunData:
         """The training examples of these classes (n,) alone; labels and ids stay as they are."""
         rows = self._rows_of("train")
         return dataclasses.replace(self, _rows={"train": rows[np.isin(self._labels[rows], classes.cpu().numpy())]})
 
     def _serve(self, requests: list[Request], device: torch.device, weights: FloatArray | None = None, views: int = 0) -> Iterator[Batch]:
         """A batch for each request, or for each ``views + 1`` of them, which show the same examples."""
-        on_gpu = device.type == "cuda"
-        pixels = self._fetcher.fetch(requests, pin=on_gpu, ahead=on_gpu)
+        read = self._reader.read(requests, device)
         for request in requests[:: views + 1]:
-            inputs, *further = (self._normalizer(next(pixels).to(device, non_blocking=True)) for _ in range(views + 1))
-            labels, index = (torch.from_numpy(values) for values in (self._labels[request.rows], request.rows))
+            inputs, *further = (next(read) for _ in range(views + 1))
             of_batch = None if weights is None else torch.from_numpy(weights[request.rows]).float()
-
-            def send(values: Tensor) -> Tensor:
-                return values.pin_memory().to(device, non_blocking=True) if on_gpu else values
-
             yield Batch(
                 inputs=inputs,
-                labels=send(labels),
-                index=send(index),
-                weights=None if of_batch is None else send(of_batch),
+                labels=to_device(torch.from_numpy(self._labels[request.rows]), device),
+                index=to_device(torch.from_numpy(request.rows), device),
+                weights=None if of_batch is None else to_device(of_batch, device),
                 views=tuple(further),
             )
 
