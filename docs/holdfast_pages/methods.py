@@ -89,7 +89,7 @@ def _needs(record: Method) -> str:
 
 
 def _word(option: Option) -> str:
-    return str(option.default).lower() if isinstance(option.default, bool) else str(option.default)
+    return str(option.shown).lower() if isinstance(option.shown, bool) else str(option.shown)
 
 
 def _options(record: Method) -> str:
@@ -108,7 +108,7 @@ def _allowed(option: Option) -> str:
 
 def _usage(record: Method) -> str:
     option = next(iter(record.all_options.values()), None)
-    given = f'{{"name": "{record.name}", "{option.name}": {option.default!r}}}' if option else f'"{record.name}"'
+    given = f'{{"name": "{record.name}", "{option.name}": {option.shown!r}}}' if option else f'"{record.name}"'
     return f"""On the command line:
 
 ```shell

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from holdfast.catalog import Method, method_record, parse_methods
 from holdfast.distributed import current_comm
-from holdfast.errors import ConfigError, DataError
+from holdfast.errors import ConfigError, DataError, HoldfastError
 from holdfast.models.classifier import Classifier, find_head
 from holdfast.models.reference import FrozenReference
 from holdfast.objective import Objective, WeightedTerm
@@ -20,7 +20,7 @@ from holdfast.step import Clock, DrawsFactory, SourceView, StepContext
 from holdfast.terms import ModelTransform, Scope, TaskLoss, Term
 from holdfast.types import Batch, Comm, HeadForm, Update
 
-__all__ = ["Attached", "attach", "build_terms", "head_form", "prepare_network", "warn_about_batch_terms"]
+__all__ = ["Attached", "attach", "build_terms", "check_classes", "head_form", "prepare_network", "warn_about_batch_terms"]
 
 log = logging.getLogger("holdfast")
 
@@ -71,7 +71,8 @@ class Attached:
         Args:
             inputs: What your model takes.
             labels: Classes (B,).
-            index: A fixed number for each example (B,), for methods that keep state by example.
+            index: A fixed number for each example (B,), for methods that keep state by example: its place among all N training examples,
+                from 0 to N - 1.
             weights: Weight of each example (B,) in the task loss.
             views: Further augmented views of ``inputs``, for methods that compare views.
             extra: Inputs and labels of other data by name, as ``{"source": (inputs, labels)}``, for methods that train on it too.
@@ -80,7 +81,7 @@ class Attached:
             Scalar.
 
         Raises:
-            ConfigError: More micro-batches than ``accumulate`` came before ``after_step``.
+            ConfigError: More micro-batches than ``accumulate`` came before ``after_step``, or something a method needs is missing.
         """
         context = self._context
         if context.micro >= context.micro_batches:
@@ -88,7 +89,8 @@ class Attached:
                 f"terms.loss was called more than {context.micro_batches} time(s) without terms.after_step(); "
                 "pass attach(..., accumulate=N) for N micro-batches"
             )
-        index = torch.full_like(labels, -1) if index is None else index
+        self._check_index(index)
+        index = torch.full_like(labels, -1) if index is None else index.to(labels.device)
         further = {name: Batch(rows, classes, torch.full_like(classes, -1)) for name, (rows, classes) in (extra or {}).items()}
         batch = Batch(inputs, labels, index, weights=weights, views=tuple(views), extra=further)
         self._check(batch)
@@ -96,6 +98,14 @@ class Attached:
         context.micro += 1
         self._values = output.values
         return output.total
+
+    def _check_index(self, index: Tensor | None) -> None:
+        wanting = [weighted.name for weighted in self.objective.configured if weighted.term.NEEDS.index]
+        if wanting and index is None:
+            raise ConfigError(
+                f"method {wanting[0]!r} keeps state for each example; pass terms.loss(inputs, labels, index) with each example's place "
+                "among all training examples, from 0 to N - 1"
+            )
 
     def _check(self, batch: Batch) -> None:
         for weighted in self.objective.configured:
@@ -207,13 +217,14 @@ def attach(
     else:
         reference = FrozenReference(copy.deepcopy(pretrained), find_head(pretrained, head))
     classifier = Classifier(model, head_name)
+    _check_outputs(classifier, terms, num_classes)
     reference_layers = prepare_network(classifier, reference, terms)
     objective = Objective(classifier, terms)
     comm = current_comm()
     device = next(model.parameters()).device
     splits = {"train": batches, "val": val, "source": source}
     first = next(_open(splits, "train", device), None) if batches is not None else None
-    if first is not None and isinstance(first.inputs, Tensor):
+    if first is not None and isinstance(first.inputs, (Tensor, Mapping)):
         classifier.verify(first.inputs)
         classifier.verify_layers(first.inputs)
 
@@ -226,7 +237,12 @@ def attach(
     def open_epoch(batch_size: int, epoch: int) -> Iterator[Batch]:
         return _in_step(open_split("train"), comm, device)  # in the order and the sizes they come in
 
-    view = SourceView(reference, num_classes, total_steps, comm, open_split, has_split, seed, open_epoch)
+    def all_index() -> Tensor:
+        own = torch.tensor(sum(len(batch) for batch in open_split("train")), device=device)
+        return torch.arange(int(comm.sum(own)), device=device)
+
+    view = SourceView(reference, num_classes, total_steps, comm, open_split, has_split, seed, open_epoch, all_index=all_index)
+    check_classes(terms, num_classes, label="attach: method {!r}")
     for weighted in terms:
         weighted.term.setup(view)
     objective.terms.to(device)
@@ -244,6 +260,29 @@ def _need_no_source_head(terms: Sequence[WeightedTerm]) -> None:
                 f"attach: method {weighted.name!r} needs the classification head of the pretraining; "
                 "pass attach(..., pretrained=network) with the network as it was, that head included"
             )
+
+
+def _check_outputs(classifier: Classifier, terms: Sequence[WeightedTerm], num_classes: int) -> None:
+    for weighted in terms:
+        extra = (weighted.term.NEEDS.head or HeadForm()).extra
+        if extra and classifier.head.out_features != num_classes + extra:
+            raise ConfigError(
+                f"attach: method {weighted.name!r} needs {extra} output(s) beyond the {num_classes} classes, but the head "
+                f"{classifier.head_name!r} has {classifier.head.out_features}; give the model a head with {num_classes + extra}"
+            )
+
+
+def check_classes(terms: Sequence[WeightedTerm], num_classes: int, *, label: str) -> None:
+    """Let methods refuse options that do not fit the classes, such as a matrix of another size.
+
+    Raises:
+        HoldfastError: Begins with ``label``, into which the method's name is put.
+    """
+    for weighted in terms:
+        try:
+            weighted.term.check(num_classes)
+        except HoldfastError as error:
+            raise type(error)(f"{label.format(weighted.name)}: {error}") from error
 
 
 def prepare_network(classifier: Classifier, reference: FrozenReference, terms: Sequence[WeightedTerm]) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from holdfast.errors import ConfigError, ShapeError
 from holdfast.terms import ModelTransform, Regularizer, TaskLoss, Term
-from holdfast.types import Batch, Extra, Outputs, Step, Update
+from holdfast.types import Batch, Extra, HeadForm, Outputs, Step, Update
 
 __all__ = ["Context", "Objective", "ObjectiveOutput", "WeightedTerm", "widen"]
 
@@ -60,12 +61,15 @@ class Context(Protocol):
     def begin(self, name: str, transform: ModelTransform) -> None:
         """Let a model transform draw what this pass uses."""
 
+    def prepare(self, name: str, loss: TaskLoss, batch: Batch) -> Batch:
+        """Let the task loss change what the network sees."""
+
     def step(self, batch: Batch, outputs: Outputs, extra: Mapping[str, Extra]) -> Step:
         """The view of this pass that terms receive."""
 
 
 class ObjectiveOutput(NamedTuple):
-    """Result of one forward pass: the total to differentiate; unweighted values by term and logits, both without gradient."""
+    """Result of one forward pass: the total to differentiate; unweighted values by term and logits of the classes, without gradient."""
 
     total: Tensor
     values: dict[str, Tensor]
@@ -94,6 +98,8 @@ class Objective(nn.Module):
         self.configured = tuple(terms)
         # The forward pass computes the task loss first; everything else follows the configuration.
         self.weighted = tuple(sorted(terms, key=lambda weighted: not isinstance(weighted.term, TaskLoss)))
+        # Outputs behind those of the classes, which a task loss may ask for and nobody else sees.
+        self._extra_outputs = max((weighted.term.NEEDS.head or HeadForm()).extra for weighted in terms)
         self.multipliers: dict[str, float] = {}  # of each returned scalar, by its name in the log; known after a forward pass
 
     def forward(self, batch: Batch, context: Context) -> ObjectiveOutput:
@@ -101,6 +107,9 @@ class Objective(nn.Module):
         for weighted in self.configured:
             if isinstance(weighted.term, ModelTransform):
                 context.begin(weighted.name, weighted.term)
+        weighted = self.weighted[0]
+        if isinstance(weighted.term, TaskLoss) and type(weighted.term).prepare is not TaskLoss.prepare:
+            batch = context.prepare(weighted.name, weighted.term, batch)
         parts = (batch, *batch.extra.values())
         joint: Outputs = self.model(_joined([part.inputs for part in parts]))
         # Losses and penalties want float32 at least, whatever the network ran in.
@@ -114,7 +123,8 @@ class Objective(nn.Module):
             self.multipliers = {name: weight for name, (weight, _) in named.items()}
             total = torch.stack([weight * value for weight, value in named.values()]).sum() if len(named) > 1 else _only(named)
         total = total / context.micro_batches if context.micro_batches > 1 else total
-        return ObjectiveOutput(total, {name: value.detach() for name, (_, value) in named.items()}, outputs.logits.detach())
+        logits = outputs.logits.detach()[:, : outputs.logits.shape[1] - self._extra_outputs]
+        return ObjectiveOutput(total, {name: value.detach() for name, (_, value) in named.items()}, logits)
 
     @staticmethod
     def _value(weighted: WeightedTerm, step: Step) -> Tensor | Mapping[str, Tensor]:
@@ -158,6 +168,9 @@ def _joined(trees: Sequence[Any]) -> Any:
         return {key: _joined([tree[key] for tree in trees]) for key in first}
     if isinstance(first, (list, tuple)):
         return type(first)(_joined(parts) for parts in zip(*trees, strict=True))
+    if first.ndim == 2 and len({tree.shape[1] for tree in trees}) > 1:  # tokens of texts, whose mask is 0 as well behind the shorter ones
+        longest = max(tree.shape[1] for tree in trees)
+        trees = [F.pad(tree, (0, longest - tree.shape[1])) for tree in trees]
     return torch.cat(list(trees))
 
 

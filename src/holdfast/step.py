@@ -20,7 +20,7 @@ from holdfast.models.classifier import Classifier
 from holdfast.models.reference import FrozenReference
 from holdfast.models.target_classifier import SGD, train_classifier
 from holdfast.objective import widen
-from holdfast.terms import ModelTransform
+from holdfast.terms import ModelTransform, TaskLoss
 from holdfast.types import Batch, Comm, Extra, Outputs, Reference, Step
 from holdfast.types import Draws as DrawsProtocol
 
@@ -281,6 +281,12 @@ class StepContext:
         draws = self.rng(name, Rows(0, 0, 0), device=parameter.device, dtype=parameter.dtype)
         transform.begin(self.classifier.net, draws.shared())
 
+    def prepare(self, name: str, loss: TaskLoss, batch: Batch) -> Batch:
+        """Let the task loss change what the network sees, with draws made on the CPU: they decide what is copied where."""
+        head = self.classifier.head
+        draws = self.rng(name, Rows(0, 0, 0), device=torch.device("cpu"), dtype=head.weight.dtype)
+        return loss.prepare(batch, draws, self.comm, head.out_features)
+
     def step(self, batch: Batch, outputs: Outputs, extra: Mapping[str, Extra]) -> Step:
         """The view of this pass that terms receive."""
         return StepView(batch, outputs, self, extra)  # type: ignore[return-value]  # properties serve for the protocol's attributes
@@ -290,7 +296,8 @@ class StepContext:
 class SourceView:
     """What terms may look at before the first step; see :class:`holdfast.types.Source`.
 
-    ``open_epoch`` gives the shuffled batches of :meth:`shuffled` by batch size and epoch; ``sgd`` is that of the run.
+    ``open_epoch`` gives the shuffled batches of :meth:`shuffled` by batch size and epoch; ``sgd`` is that of the run;
+    ``all_index`` numbers the training examples.
     """
 
     reference: FrozenReference
@@ -302,6 +309,13 @@ class SourceView:
     seed: int = 0
     open_epoch: Callable[[int, int], Iterator[Batch]] | None = field(default=None, repr=False)
     sgd: SGD = field(default_factory=SGD)
+    all_index: Callable[[], Tensor] | None = field(default=None, repr=False)
+
+    def index(self) -> Tensor:
+        """Ranks of the ids (N,) of all training examples of all ranks, sorted."""
+        if self.all_index is None:
+            raise ConfigError("a method keeps state for each example, but this source does not number its examples")
+        return self.all_index()
 
     def has(self, split: str) -> bool:
         """Whether there is such a split."""

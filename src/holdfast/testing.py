@@ -49,9 +49,10 @@ def check_regularizer(term: Regularizer, *, stops_gradient: bool = False) -> Non
     """Check a regularizer as constructed, not yet set up.
 
     The rules: declarations are valid; the penalty is a scalar of at least float32 whose gradient reaches the weights and agrees with
-    finite differences; nothing passed in is changed; a discarded step leaves no trace; resuming is exact; two micro-batches equal one
-    batch (unless the penalty is of the joint batch); float64 and bfloat16 autocast work; so do a batch of one, classes without
-    examples (which ``setup`` may refuse with a ``DataError``), two classes and a thousand; and a GPU where there is one.
+    finite differences, or there is none (an empty dict) because the method acts after each step; nothing passed in is changed; a
+    discarded step leaves no trace; resuming is exact; two micro-batches equal one batch (unless the penalty is of the joint batch);
+    float64 and bfloat16 autocast work; so do a batch of one, classes without examples (which ``setup`` may refuse with a
+    ``DataError``), two classes and a thousand; and a GPU where there is one.
 
     Args:
         term: A fresh one.
@@ -82,14 +83,14 @@ def check_loss(term: TaskLoss, *, stops_gradient: bool = False) -> None:
 
 def _check(term: Term, stops_gradient: bool) -> None:
     _declarations_are_valid(term)
+    slope = () if stops_gradient else (_gradient_agrees_with_finite_differences,)
+    of_the_value = (_gradient_reaches_the_weights, *slope, _dtypes_are_kept)
     for rule in (
-        _gradient_reaches_the_weights,
-        *(() if stops_gradient else (_gradient_agrees_with_finite_differences,)),
+        *((_acts_after_steps,) if _returns_nothing(copy.deepcopy(term)) else of_the_value),
         _arguments_stay_as_they_are,
         _discarded_steps_leave_no_trace,
         _resuming_is_exact,
         _accumulation_changes_nothing,
-        _dtypes_are_kept,
         _unusual_batches_work,
         _works_on_a_gpu,
     ):
@@ -107,7 +108,7 @@ def _examples(num_classes: int, count: int, *, seed: int = 1, dtype: torch.dtype
 
 def _start(term: Term, *, num_classes: int = 3, dtype: torch.dtype = torch.float32, accumulate: int = 1, device: str = "cpu") -> Attached:
     """The term at work on a small network whose weights have already left their start."""
-    net = SmallNet(num_classes).to(device, dtype)
+    net = SmallNet(num_classes + _extra_outputs(term)).to(device, dtype)
     inputs, labels = _examples(num_classes, 24, seed=7, dtype=dtype)
     pretrained = copy.deepcopy(net)
     _nudge(net)
@@ -126,6 +127,10 @@ def _start(term: Term, *, num_classes: int = 3, dtype: torch.dtype = torch.float
     )
 
 
+def _extra_outputs(term: Term) -> int:
+    return 0 if term.NEEDS.head is None else term.NEEDS.head.extra
+
+
 def _nudge(net: nn.Module) -> None:
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
@@ -137,9 +142,9 @@ def _train(terms: Attached, steps: range, *, micro: int = 1, device: str = "cpu"
     dtype = next(terms.objective.parameters()).dtype
     parameters = list(terms.objective.parameters())
     for step in steps:
-        inputs, labels = _examples(3, 8, seed=100 + step, dtype=dtype)
-        for part in zip(inputs.chunk(micro), labels.chunk(micro), strict=True):
-            _loss(terms, part[0].to(device), part[1].to(device)).backward()
+        rows = *_examples(3, 8, seed=100 + step, dtype=dtype), (torch.arange(8) + 5 * step) % 24
+        for inputs, labels, index in zip(*(tensor.chunk(micro) for tensor in rows), strict=True):
+            _loss(terms, inputs.to(device), labels.to(device), index).backward()
         with torch.no_grad():
             for parameter in parameters:
                 if parameter.grad is not None:
@@ -148,15 +153,27 @@ def _train(terms: Attached, steps: range, *, micro: int = 1, device: str = "cpu"
         terms.after_step()
 
 
-def _loss(terms: Attached, inputs: Tensor, labels: Tensor) -> Tensor:
+def _loss(terms: Attached, inputs: Tensor, labels: Tensor, index: Tensor | None = None) -> Tensor:
     """The loss of a batch, with what the terms need beside it: views and further data, made from its rows."""
     needs = [weighted.term.NEEDS for weighted in terms.objective.configured]
     views = [0.9 * inputs] * max(need.views for need in needs)
-    return terms.loss(inputs, labels, views=views, extra={name: (1.1 * inputs, labels % 2) for need in needs for name in need.extra})
+    extra = {name: (1.1 * inputs, labels % 2) for need in needs for name in need.extra}
+    return terms.loss(inputs, labels, torch.arange(len(labels)) if index is None else index, views=views, extra=extra)
 
 
 def _own_values(terms: Attached, term: Term) -> Tensor:
     """Sum of what the term itself returns on one batch, with its graph."""
+    value = _returned(terms, term)
+    return value if isinstance(value, Tensor) else torch.stack(list(value.values())).sum()
+
+
+def _returns_nothing(term: Term) -> bool:
+    value = _returned(_start(term), term)
+    return not isinstance(value, Tensor) and not value
+
+
+def _returned(terms: Attached, term: Term) -> Tensor | Mapping[str, Tensor]:
+    """What the term itself returns on one batch."""
     inputs, labels = _examples(3, 8, dtype=next(terms.objective.parameters()).dtype)
     caught: list[Tensor | Mapping[str, Tensor]] = []
     name = "loss" if isinstance(term, TaskLoss) else "penalty"
@@ -172,8 +189,7 @@ def _own_values(terms: Attached, term: Term) -> Tensor:
     finally:
         object.__delattr__(term, name)
     terms.discard_step()
-    value = caught[0]
-    return value if isinstance(value, Tensor) else torch.stack(list(value.values())).sum()
+    return caught[0]
 
 
 def _state(terms: Attached) -> dict[str, Tensor]:
@@ -215,6 +231,12 @@ def _gradient_reaches_the_weights(fresh: Fresh) -> None:
     assert any(grad is not None and bool(grad.any()) for grad in grads), f"{name}: no gradient reaches the network's weights"
 
 
+def _acts_after_steps(fresh: Fresh) -> None:
+    name = type(fresh()).__name__
+    assert isinstance(fresh(), Regularizer), f"{name}: a task loss must return a value"
+    assert type(fresh()).after_step is not Term.after_step, f"{name}: returns no penalty and does nothing after a step"
+
+
 def _gradient_agrees_with_finite_differences(fresh: Fresh) -> None:
     term = fresh()
     terms = _start(term, dtype=torch.float64)
@@ -249,7 +271,8 @@ def _weights_multiply_rows(fresh: Fresh) -> None:
     elsewhere[2] += 1
 
     def value(inputs: Tensor, weights: Tensor | None) -> float:
-        return float(_start(fresh(), dtype=torch.float64).loss(inputs, labels, weights=weights).detach())
+        views = [0.9 * inputs] * fresh().NEEDS.views
+        return float(_start(fresh(), dtype=torch.float64).loss(inputs, labels, torch.arange(8), weights=weights, views=views).detach())
 
     name = type(fresh()).__name__
     plain, ones = value(inputs, None), value(inputs, torch.ones_like(weights))
@@ -330,7 +353,7 @@ def _dtypes_are_kept(fresh: Fresh) -> None:
 def _unusual_batches_work(fresh: Fresh) -> None:
     for num_classes, seen in ((3, 3), (3, 2), (2, 2), (1000, 30)):
         term = fresh()
-        net = SmallNet(num_classes)
+        net = SmallNet(num_classes + _extra_outputs(term))
         examples, labels = _examples(num_classes, 24, seed=7, classes=seen)
         pretrained, source = SmallNet(num_classes + 2), [(examples, labels % 2)]
         try:

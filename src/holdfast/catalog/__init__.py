@@ -4,8 +4,20 @@ Help, ``list``, ``explain``, option checking and the documentation read only thi
 imported once the options are known. A test holds each record against the signature of its class.
 """
 
-from holdfast.catalog.families import DATASETS, MODELS
+from holdfast.catalog.families import DATASETS, MODELS, reads_texts
 from holdfast.catalog.records import Family, Method, Option
 from holdfast.catalog.registry import METHODS, known_methods, method_record, parse_methods, register
 
-__all__ = ["DATASETS", "METHODS", "MODELS", "Family", "Method", "Option", "known_methods", "method_record", "parse_methods", "register"]
+__all__ = [
+    "DATASETS",
+    "METHODS",
+    "MODELS",
+    "Family",
+    "Method",
+    "Option",
+    "known_methods",
+    "method_record",
+    "parse_methods",
+    "reads_texts",
+    "register",
+]

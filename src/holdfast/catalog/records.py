@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from holdfast.checks import numbers_by_pattern
 from holdfast.errors import ConfigError
 
 __all__ = ["Family", "Method", "Option", "weight_option"]
@@ -29,6 +30,9 @@ class Option:
         low: Smallest allowed number.
         high: Largest allowed number.
         source: Where the default comes from.
+        word: For a ``str`` that is a number: the word that may stand in its place.
+        by_pattern: Whether such a ``str`` may be several numbers by patterns on names, see :func:`holdfast.checks.numbers_by_pattern`.
+        example: What an example of use gives, where the default only says that a value is missing.
     """
 
     name: str
@@ -39,6 +43,14 @@ class Option:
     low: float = -math.inf
     high: float = math.inf
     source: str = ""
+    word: str = ""
+    by_pattern: bool = False
+    example: str = ""
+
+    @property
+    def shown(self) -> Value:
+        """The value that an example of use gives."""
+        return self.example or self.default
 
     def parse(self, value: object) -> Value:
         """The value as this option's type, from text or from YAML.
@@ -56,6 +68,10 @@ class Option:
         """The allowed values in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
+        if self.word:
+            several = ", several by name as layer3=0.5,layer4=1," if self.by_pattern else ""
+            least = f" of at least {self.low:g}" if math.isfinite(self.low) else ""
+            return f"a number{least}{several} or {self.word}"
         words = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}[self.type]
         if math.isfinite(self.low) and math.isfinite(self.high):
             return f"{words} from {self.low:g} to {self.high:g}"
@@ -65,6 +81,8 @@ class Option:
         if self.type is bool:
             words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
             return value if isinstance(value, bool) else words.get(str(value).lower())
+        if self.word:
+            return self._numbers(value)
         if self.type is str:
             return value if isinstance(value, str) and (not self.choices or value in self.choices) else None
         if isinstance(value, bool):
@@ -78,6 +96,23 @@ class Option:
         if self.type is int:
             return int(number) if number.is_integer() else None
         return number
+
+    def _numbers(self, value: object) -> str | None:
+        """The text of a number, or of numbers by pattern, in the one form that is recorded."""
+        if value == self.word:
+            return self.word
+        if isinstance(value, bool):
+            return None
+        try:
+            numbers = numbers_by_pattern(str(value))
+        except ValueError:
+            return None
+        if any(not self.low <= number <= self.high for number in numbers.values()):
+            return None
+        if "=" not in str(value):
+            return f"{numbers['*']!r}".removesuffix(".0")
+        written = ",".join(f"{pattern}={number!r}".removesuffix(".0") for pattern, number in numbers.items())
+        return written if self.by_pattern else None
 
 
 @dataclass(frozen=True)
@@ -147,6 +182,7 @@ class Family:
         example: What a user may type.
         members: One line for each name after the colon, where they are few.
         absent: Names that users expect among the members, and what to do instead.
+        reads: What a kind of model reads: ``images`` or ``texts``.
     """
 
     prefix: str
@@ -154,6 +190,7 @@ class Family:
     example: str
     members: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    reads: str = "images"
 
 
 def weight_option(default: float, text: str, source: str, name: str = "weight") -> Option:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from holdfast.catalog.feature_methods import FEATURE_METHODS
 from holdfast.catalog.joint_methods import JOINT_METHODS
+from holdfast.catalog.label_noise_losses import LABEL_NOISE_LOSSES
 from holdfast.catalog.records import Method, Option, weight_option
 from holdfast.catalog.weight_methods import WEIGHT_METHODS
 from holdfast.entry_points import Published, published
@@ -22,7 +23,7 @@ Cls = TypeVar("Cls", bound=type)
 
 log = logging.getLogger("holdfast")
 
-METHODS: dict[str, Method] = {record.name: record for record in (*FEATURE_METHODS, *WEIGHT_METHODS, *JOINT_METHODS)}
+METHODS: dict[str, Method] = {record.name: record for record in (*FEATURE_METHODS, *WEIGHT_METHODS, *JOINT_METHODS, *LABEL_NOISE_LOSSES)}
 
 
 def method_record(name: str) -> Method:

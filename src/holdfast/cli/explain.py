@@ -94,5 +94,5 @@ def _describe(option: Option) -> Text:
 
 def _command(record: Method) -> str:
     first = next(iter(record.all_options.values()), None)
-    option = f" --method.{first.name} {first.default}" if first else ""
+    option = f" --method.{first.name} {first.shown}" if first else ""
     return f"holdfast fit cars/ --model timm:resnet50 --method {record.name}{option} --out runs/cars"

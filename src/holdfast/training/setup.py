@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
 
 from holdfast.step import SourceView
-from holdfast.terms import Term
 from holdfast.training.events import SetupStarted
 from holdfast.training.job import Job
 from holdfast.training.optim import classifier_sgd
@@ -34,16 +38,33 @@ def source_of(job: Job, total_steps: int) -> SourceView:
         )
 
     seed, sgd = job.config.seed, classifier_sgd(job.config)
-    return SourceView(job.reference, len(data.classes), total_steps, comm, open_split, has_split, seed, open_epoch, sgd)
+
+    def all_index() -> Tensor:
+        return torch.from_numpy(data.index("train")).to(device)
+
+    return SourceView(job.reference, len(data.classes), total_steps, comm, open_split, has_split, seed, open_epoch, sgd, all_index)
+
+
+def _announced(source: SourceView, announce: Callable[[], None]) -> SourceView:
+    """The same source, which says so when a term first looks at the data: that takes time."""
+    tell = functools.cache(announce)
+
+    def open_split(split: str) -> Iterator[Batch]:
+        tell()
+        return source.open_split(split)
+
+    def open_epoch(batch_size: int, epoch: int) -> Iterator[Batch]:
+        tell()
+        return source.shuffled(batch_size, epoch)
+
+    return dataclasses.replace(source, open_split=open_split, open_epoch=open_epoch)
 
 
 def set_up_terms(job: Job, source: SourceView) -> None:
     """Show the pretrained features to every term that looks at them, and give all ranks the same state."""
     comm = job.engine.comm
     for weighted in job.terms:
-        if type(weighted.term).setup is not Term.setup:
-            job.listener(SetupStarted(weighted.name))
-        weighted.term.setup(source)
+        weighted.term.setup(_announced(source, functools.partial(job.listener, SetupStarted(weighted.name))))
         for name in weighted.term.STATE:
             tensor = getattr(weighted.term, name)
             if tensor is not None:
