@@ -34,6 +34,19 @@ def read_both_weights(setting: Setting, device: torch.device) -> Call:
     return work
 
 
+def move_to_start(setting: Setting, device: torch.device) -> Call:
+    """Distance constraints: the norm of each layer's difference, then a part of the way to the start."""
+    weights = [parameter.detach() for parameter in setting.build(device).parameters() if parameter.ndim > 1]
+    start = [weight.clone() for weight in weights]
+
+    def work() -> None:
+        for weight, origin in zip(weights, start, strict=True):
+            torch.linalg.vector_norm(weight - origin)
+            weight.lerp_(origin, 0.1)
+
+    return work
+
+
 def frozen_forward(setting: Setting, device: torch.device) -> Call:
     """DELTA, DR-Tune: a forward pass of the frozen network."""
     net = setting.build(device).eval().requires_grad_(False)
@@ -154,7 +167,8 @@ def void(_: object) -> None:
 
 
 EXTRA_WORK: dict[str, Callable[[Setting, torch.device], Call]] = {
-    "l2-sp": read_both_weights,
+    **dict.fromkeys(("l2-sp", "distance-penalty", "distance-penalty-infop"), read_both_weights),
+    **dict.fromkeys(("distance", "distance-frob", "distance-infop"), move_to_start),
     "delta": frozen_forward,
     "delta-attention": frozen_forward,
     "bss": gram,

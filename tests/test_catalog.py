@@ -49,6 +49,18 @@ def test_wrong_specs_are_named(spec: object, sentence: str) -> None:
         (Option("x", bool, True, ""), "maybe", None),
         (Option("x", str, "a", "", choices=("a", "b")), "b", "b"),
         (Option("x", str, "a", "", choices=("a", "b")), "c", None),
+        (Option("x", str, "none", "", low=0, word="none"), "none", "none"),
+        (Option("x", str, "none", "", low=0, word="none"), 0.5, "0.5"),
+        (Option("x", str, "none", "", low=0, word="none"), " 1.0", "1"),
+        (Option("x", str, "none", "", low=0, word="none"), -1, None),
+        (Option("x", str, "none", "", low=0, word="none"), "inf", None),
+        (Option("x", str, "none", "", low=0, word="none"), "auto", None),
+        (Option("x", str, "none", "", low=0, word="none"), True, None),
+        (Option("x", str, "none", "", low=0, word="none"), "a=1", None),
+        (Option("x", str, "none", "", low=0, word="none", by_pattern=True), " a*=1.0, b!a = 0.5", "a*=1,b!a=0.5"),
+        (Option("x", str, "none", "", low=0, word="none", by_pattern=True), "a=1,b=-1", None),
+        (Option("x", str, "none", "", low=0, word="none", by_pattern=True), "a=1,2", None),
+        (Option("x", str, "none", "", low=0, word="none", by_pattern=True), "a=1,a=1", None),
     ],
 )
 def test_options_take_what_their_type_and_range_allow(option: Option, given: object, expected: object) -> None:

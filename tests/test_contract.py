@@ -28,9 +28,15 @@ VARIANTS = [
     ("adarand", {"inter": False}),
     ("adarand", {"distance": "cosine", "alpha": 0.0, "prior_schedule": "constant"}),
     ("l2-sp", {}),
+    ("distance", {}),
+    ("distance", {"norm": "infop", "radius": "body=0.1", "head_radius": "none"}),
+    ("distance", {"norm": "infop_exact", "ratio": "0.05", "scale_by_depth": 0.5}),
+    ("distance", {"radius": "0", "layers": "body.0,head"}),
+    ("distance-penalty", {}),
+    ("distance-penalty", {"norm": "infop", "layers": "body.2", "scale_by_depth": 0.5}),
     ("bss", {}),
     ("bss", {"k": 7, "gather": False}),
-    ("delta", {"layers": "body.0"}),
+    ("delta", {"layers": "body.0", "attention": False}),
     ("delta", {"layers": "body.0,body.2", "attention": True, "attention_epochs": 2, "reduction": "mean"}),
     ("delta", {"layers": "body.2", "attention": True, "attention_epochs": 1, "attention_train_backbone": False}),
     ("core-tuning", {}),
@@ -41,9 +47,28 @@ VARIANTS = [
     ("dr-tune", {"queue_size": 20, "rotation_every": 2}),
     ("dr-tune", {"queue_size": 5, "rotation_every": 1}),
     ("core-tuning", {"detach_originals": False, "normalize": "positives", "alpha": 2.0, "gather": False}),
+    ("backward", {"transition": "symmetric:0.3"}),
+    ("backward", {"transition": "pair:0.3", "clamp_min": "0", "ridge": 0.1}),
+    ("backward", {"transition": "pair:0.3", "nonneg": "abs"}),
+    ("backward", {"transition": "pair:0.3", "nonneg": "relu", "clip_inverse": True}),
+    ("forward", {"transition": "pair:0.3"}),
+    ("label-smoothing", {}),
+    ("gce", {}),
+    ("gce", {"truncate": 0.4, "prune_start": 0}),
+    ("sce", {}),
+    ("js", {}),
+    ("js", {"label_weight": 0.3, "views": 2}),
+    ("elr", {}),
+    ("sat", {}),
+    ("sat", {"start_epoch": 0}),
+    ("dac", {}),
+    ("dac", {"warmup_epochs": 0}),
+    ("apl", {"passive": "rce"}),
+    ("apl", {"passive": "mae"}),
+    ("mixup", {}),
 ]
 
-STOPS_GRADIENT = {"bi-tuning", "core-tuning", "dr-tune"}
+STOPS_GRADIENT = {"bi-tuning", "core-tuning", "dr-tune", "elr", "sat"}
 """Methods that hold parts of their value constant; their own tests and reference files check the gradient."""
 
 
@@ -86,6 +111,11 @@ class NoGradient(Regularizer):
 
     def penalty(self, step: Step) -> torch.Tensor:
         return torch.tensor(step.features["pooled"].detach().square().mean().item())
+
+
+class Idle(Regularizer):
+    def penalty(self, step: Step) -> dict[str, torch.Tensor]:
+        return {}
 
 
 class ForgetsState(Regularizer):
@@ -134,6 +164,7 @@ class ChangesLabels(Regularizer):
     ("term", "sentence"),
     [
         (NoGradient(), "has no gradient"),
+        (Idle(), "returns no penalty and does nothing after a step"),
         (ForgetsState(), "differs from an uninterrupted run"),
         (MeansOfMeans(), "finite differences|discarded step|micro-batches"),
         (WrongGradient(), "finite differences"),

@@ -1,7 +1,8 @@
-"""Validators of tensors, used where a value enters a formula. Written against attributes only, so that no import of torch is needed."""
+"""Validators, used where a value enters. Those of tensors look at attributes only, so that no import of torch is needed."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from holdfast.errors import ShapeError
@@ -9,7 +10,7 @@ from holdfast.errors import ShapeError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["check_labels", "check_matrix", "check_same_shape"]
+__all__ = ["check_labels", "check_matrix", "check_same_shape", "numbers_by_pattern"]
 
 
 def check_matrix(name: str, tensor: Tensor, *, symbols: str = "(B, D)") -> None:
@@ -45,3 +46,21 @@ def check_labels(labels: Tensor, rows: int) -> None:
         raise ShapeError(f"labels must be ({rows},), one class for each row of features, got {tuple(labels.shape)}.")
     if labels.is_floating_point() or labels.is_complex():
         raise ShapeError(f"labels must be integer classes, got {labels.dtype}; convert them with .long().")
+
+
+def numbers_by_pattern(text: str) -> dict[str, float]:
+    """One number for all, under the pattern ``*``, or numbers by patterns on names.
+
+    Raises:
+        ValueError: The text is neither; a number is not finite, or a pattern is named twice.
+
+    Example:
+        >>> numbers_by_pattern("0.5"), numbers_by_pattern("layer3=0.5, layer4 = 1")
+        ({'*': 0.5}, {'layer3': 0.5, 'layer4': 1.0})
+    """
+    parts = [part.rpartition("=") for part in text.split(",")]
+    alone = len(parts) == 1 and not parts[0][1]
+    numbers = {"*" if alone else pattern.strip(): float(number) for pattern, _, number in parts}
+    if len(numbers) < len(parts) or not all(numbers) or not all(math.isfinite(number) for number in numbers.values()):
+        raise ValueError(text)
+    return numbers

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-__all__ = ["cosine_factor", "multistep_factor", "warmup_factor"]
+__all__ = ["cosine_factor", "linear_factor", "multistep_factor", "warmup_factor"]
 
 
 def multistep_factor(epoch: int, milestones: Sequence[int], gamma: float = 0.1) -> float:
@@ -44,6 +44,21 @@ def cosine_factor(step: int, total_steps: int, warmup_steps: int = 0) -> float:
         return step / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return math.cos(7 * math.pi / 16 * progress)
+
+
+def linear_factor(step: int, total_steps: int, warmup_steps: int = 0) -> float:
+    """Factor that falls in a line from 1, at the end of the warm-up, to 0 behind the last step.
+
+    Args:
+        step: 0-based step, behind the warm-up.
+        total_steps: Steps of the run, warm-up included.
+        warmup_steps: Steps of warm-up.
+
+    Example:
+        >>> [linear_factor(step, 4) for step in range(4)]
+        [1.0, 0.75, 0.5, 0.25]
+    """
+    return (total_steps - step) / max(1, total_steps - warmup_steps)
 
 
 def warmup_factor(step: int, warmup_steps: int, shape: Literal["linear", "cosine", "constant"] = "linear", start: float = 0.0) -> float:

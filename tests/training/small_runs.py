@@ -36,8 +36,12 @@ METHODS: dict[str, Any] = {
     "adarand": "adarand",
     "l2-sp": "l2-sp",
     "adarand+l2-sp": "adarand+l2-sp",
+    "distance": {"name": "distance", "ratio": 0.02, "head_radius": 0.05, "bn": "diagonal"},
+    "distance-infop": [{"name": "fnp"}, {"name": "distance", "norm": "infop", "ratio": 0.02, "scale_by_depth": 0.5}],
+    "distance-infop_exact": {"name": "distance", "norm": "infop_exact", "radius": 0.1},
+    "distance-penalty": {"name": "distance-penalty", "norm": "infop"},
     "bss": "bss",
-    "delta": {"name": "delta", "layers": "0,4", "weight": 1e-4},
+    "delta": {"name": "delta", "layers": "0,4", "attention": False, "weight": 1e-4},
     "delta-attention": {"name": "delta", "layers": "0,4", "attention": True, "attention_epochs": 1, "attention_batches": 2},
     "stochnorm": "stochnorm",
     "core-tuning": "core-tuning",
@@ -46,14 +50,29 @@ METHODS: dict[str, Any] = {
     "dr-tune": {"name": "dr-tune", "queue_size": 9, "rotation_every": 2},
     "bi-tuning": "bi-tuning",
     "uot": "uot",
+    "backward": {"name": "backward", "transition": "pair:0.3"},
+    "backward-abs": {"name": "backward", "transition": "pair:0.3", "nonneg": "abs"},
+    "forward": {"name": "forward", "transition": "symmetric:0.3", "start_epoch": 1},
+    "label-smoothing": "label-smoothing",
+    "gce": "gce",
+    "gce-truncated": {"name": "gce", "truncate": 0.35, "prune_start": 0},
+    "sce": "sce",
+    "js": "js",
+    "gjs": {"name": "js", "views": 1},
+    "elr": "elr",
+    "sat": {"name": "sat", "start_epoch": 1},
+    "dac": {"name": "dac", "warmup_epochs": 1},
+    "apl": "apl",
+    "mixup": "mixup",
 }
 
 FURTHER_OPTIONS: dict[str, dict[str, Any]] = {
     "uot": {"source_data": "demo:digits"},
     "dr-tune": {"lr": 0.1},  # the queue's part of the loss does not move the network
+    **dict.fromkeys(("distance", "distance-infop", "distance-infop_exact"), {"lr": 0.1}),  # so that updates leave the balls
 }
 
-OF_THE_JOINT_BATCH = {"bss", "core-tuning", "bi-tuning", "dr-tune"}
+OF_THE_JOINT_BATCH = {"bss", "core-tuning", "bi-tuning", "dr-tune", "backward-abs", "sat", "mixup"}
 """Methods that see a micro-batch at a time, so that accumulation is not the whole batch to them."""
 
 LIVE_BATCHNORM = {"stochnorm"}
@@ -108,6 +127,7 @@ def assert_same_run(run: Run, other: Run) -> None:
     """Weights bit for bit, history, result and predictions."""
     assert_same_tensors(run.load_weights(), other.load_weights())
     assert history(run) == history(other)
+    assert run.layers == other.layers
     assert outcome(run) == outcome(other)
     for split, rows in run.load_predictions().items():
         for mine, theirs in zip(rows, other.load_predictions()[split], strict=True):

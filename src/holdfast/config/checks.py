@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from holdfast.catalog import DATASETS, MODELS, Family
+from holdfast.catalog import DATASETS, MODELS, Family, reads_texts
 from holdfast.config.schema import FitConfig
 from holdfast.errors import ConfigError, DependencyError, suggest
 
@@ -31,12 +31,16 @@ def check_config(config: FitConfig, spell: Spell, example: str) -> None:
     """
     _check_needed(config, spell, example)
     _check_model(config.model, spell("model"))
+    _check_kind(config, spell)
     _check_data(config.data, spell("data"))
     _check_folds(config, spell)
+    if config.amsgrad and config.optimizer != "adamw":
+        raise ConfigError(f"{spell('amsgrad')}: only {spell('optimizer')} adamw has it, and it is {config.optimizer}; leave it out.")
     _check_schedule(config, spell)
     _check_warmup(config, spell)
     _check_head_rate(config, spell)
     _check_selection(config, spell)
+    _check_labels(config, spell)
     _check_tracker(config.tracker, spell("tracker"))
     check_device(config.device, spell("device"))
     check_ranks(config, spell)
@@ -49,10 +53,10 @@ def _check_needed(config: FitConfig, spell: Spell, example: str) -> None:
         raise ConfigError(f"{listed} {'is' if len(missing) == 1 else 'are'} missing; for example: {example}")
 
 
-_OTHER_LIBRARIES = {
-    "hf": ("transformers", "timm:vit_base_patch16_224.augreg_in21k"),
-    "open_clip": ("open_clip", "timm:vit_base_patch32_clip_224.openai"),
-}
+_OTHER_LIBRARIES = {"open_clip": ("open_clip", "timm:vit_base_patch32_clip_224.openai")}
+
+_OF_IMAGES = ("image_size", "augment", "flip", "normalization")
+"""Options that say nothing about texts."""
 
 
 def _check_model(model: str, spelled: str) -> None:
@@ -70,6 +74,23 @@ def _check_model(model: str, spelled: str) -> None:
     if not name or (prefix == "python" and ":" not in name):
         raise ConfigError(f"{spelled} {model!r}: expected the form {MODELS[prefix].example}.")
     _check_member(MODELS[prefix], name, f"{spelled} {model!r}: unknown model")
+
+
+def _check_kind(config: FitConfig, spell: Spell) -> None:
+    """Options of images with a network of texts, and the other way round."""
+    if not reads_texts(config.model):
+        if config.max_length is not None:
+            shown = f"{spell('max_length')} {config.max_length}"
+            raise ConfigError(f"{shown}: {spell('model')} {config.model} reads images, which have no tokens; leave it out.")
+        return
+    if importlib.util.find_spec("transformers") is None:
+        shown = f"{spell('model')} {config.model}"
+        raise DependencyError(f'{shown}: the package transformers is not installed; type pip install "holdfast[text]"')
+    for key in _OF_IMAGES:
+        value = getattr(config, key)
+        if value != getattr(FitConfig, key):
+            shown = f"{spell(key)} {'false' if value is False else value}"
+            raise ConfigError(f"{shown}: {spell('model')} {config.model} reads texts, and this is about images; leave it out.")
 
 
 def _check_data(data: str, spelled: str) -> None:
@@ -162,6 +183,31 @@ def _check_selection(config: FitConfig, spell: Spell) -> None:
         raise ConfigError(
             f"{spell('patience')} {config.patience}: needs a criterion, and {spell('select')} is last; "
             f"write {spell('select')} val-accuracy or val-loss."
+        )
+
+
+def _check_labels(config: FitConfig, spell: Spell) -> None:
+    """What only makes sense where labels are expected to be wrong."""
+    robust = config.labels == "robust"
+    if config.select == "val-corrected" and config.matrix is None and not robust:
+        raise ConfigError(
+            f"{spell('select')} val-corrected: needs to know how often each class is labelled as each other; give {spell('transition')} "
+            f"with a file of 'holdfast labels estimate' or a form such as symmetric:0.4, or {spell('labels')} robust, which estimates it."
+        )
+    if config.estimate_from != "features" and not robust:
+        raise ConfigError(
+            f"{spell('estimate_from')} {config.estimate_from}: nothing is estimated without {spell('labels')} robust; add it."
+        )
+    for entry in config.methods if config.transition is not None else []:
+        if (own := entry.get("transition", config.transition)) != config.transition:
+            raise ConfigError(
+                f"{spell('transition')} {config.transition}: the method {entry['name']!r} has another, {own}; give one of them."
+            )
+    used = robust or config.select == "val-corrected" or any("transition" in entry for entry in config.methods)
+    if config.transition is not None and not used:
+        raise ConfigError(
+            f"{spell('transition')} {config.transition}: nothing in this run uses it; add {spell('labels')} robust, {spell('method')} "
+            f"forward or {spell('select')} val-corrected."
         )
 
 

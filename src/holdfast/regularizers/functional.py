@@ -15,7 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from holdfast.checks import check_labels, check_matrix, check_same_shape
 from holdfast.errors import DataError, ShapeError
+from holdfast.regularizers.distance_penalties import infop_penalty
 from holdfast.regularizers.map_distance import channel_attention, map_distance
+from holdfast.regularizers.projections import project_batchnorm, project_frob, project_infop, project_infop_exact
 from holdfast.regularizers.relationship import co_tuning_loss, source_relationship_direct, source_relationship_reverse
 from holdfast.regularizers.spectral_shrinkage import batch_spectral_shrinkage
 
@@ -26,8 +28,14 @@ __all__ = [
     "class_sums",
     "co_tuning_loss",
     "feature_norm_penalty",
+    "frob_penalty",
     "half_squared_distance",
+    "infop_penalty",
     "map_distance",
+    "project_batchnorm",
+    "project_frob",
+    "project_infop",
+    "project_infop_exact",
     "random_reference_loss",
     "sample_reference",
     "source_relationship_direct",
@@ -188,6 +196,19 @@ def half_squared_distance(parameters: Sequence[Tensor], start: Sequence[Tensor] 
             check_same_shape(f"parameters[{number}]", parameter, f"start[{number}]", origin)
     value: Tensor = _HalfSquaredDistance.apply(len(parameters), *parameters, *(start or ()))
     return value
+
+
+def frob_penalty(weights: Sequence[Tensor], starts: Sequence[Tensor] | None = None) -> Tensor:
+    """``Σ ‖W - S‖_F²`` over layers, or ``Σ ‖W‖_F²`` without starts: twice :func:`half_squared_distance`.
+
+    Ju et al., ICML 2022, the soft form of the Frobenius constraint, without the factor ½ of L2-SP. Arguments and errors are those of
+    :func:`half_squared_distance`.
+
+    Example:
+        >>> frob_penalty([torch.tensor([[3.0, 1.0]])], [torch.tensor([[1.0, 1.0]])])
+        tensor(4.)
+    """
+    return 2 * half_squared_distance(weights, starts)
 
 
 class _HalfSquaredDistance(torch.autograd.Function):

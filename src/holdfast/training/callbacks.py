@@ -25,12 +25,13 @@ class Callback(Protocol):
         """Forget what lies beyond ``step`` optimizer steps; everything for -1."""
 
     def measure(self, epoch: int, step: int) -> Mapping[str, float | int | None]:
-        """Measure after so many epochs and steps; epoch 0 is the network before its first step."""
+        """Measure after so many epochs and steps; epoch 0 is the network before its first step. Nothing returned is nothing announced."""
 
 
 def measure(callbacks: Sequence[Callback], epoch: int, step: int) -> list[Measured]:
     """Let all callbacks measure; the events are to be announced once a checkpoint says that the epoch is done."""
-    return [Measured(callback.name, epoch, step, callback.measure(epoch, step)) for callback in callbacks]
+    found = [(callback.name, callback.measure(epoch, step)) for callback in callbacks]
+    return [Measured(name, epoch, step, values) for name, values in found if values]
 
 
 def rewind(callbacks: Sequence[Callback], step: int) -> None:
