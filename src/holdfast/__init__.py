@@ -9,22 +9,25 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.api import fit, load, plan
+    from holdfast.api import fit, load, plan, report
     from holdfast.attach import attach
+    from holdfast.auditing.audit import audit
     from holdfast.catalog import register
     from holdfast.run import Run
     from holdfast.terms import Needs, Regularizer, Scope, TaskLoss
 
     __version__: str
 
-__all__ = ["Needs", "Regularizer", "Run", "Scope", "TaskLoss", "__version__", "attach", "fit", "load", "plan", "register"]
+__all__ = ["Needs", "Regularizer", "Run", "Scope", "TaskLoss", "__version__", "attach", "audit", "fit", "load", "plan", "register", "report"]
 
 _HOME = {
     "Run": "holdfast.run",
     "fit": "holdfast.api",
     "load": "holdfast.api",
     "plan": "holdfast.api",
+    "report": "holdfast.api",
     "attach": "holdfast.attach",
+    "audit": "holdfast.auditing.audit",
     "register": "holdfast.catalog",
     "Needs": "holdfast.terms",
     "Regularizer": "holdfast.terms",

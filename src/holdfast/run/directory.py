@@ -30,14 +30,17 @@ Model = TypeVar("Model", bound="nn.Module")
 SPLITS = "splits.json"
 HISTORY = "history.csv"
 FEATURES = "features.csv"
+LAYERS = "layers.csv"
 METRICS = "metrics.csv"
 RESULT = "result.json"
 MODEL = "model.safetensors"
 REFERENCE = "reference.json"
 REFERENCE_WEIGHTS = "reference.safetensors"
 PREDICTIONS = "predictions.npz"
+AUDIT = "audit.json"
 CHECKPOINT = "checkpoint"
 TENSORBOARD = "tensorboard"
+NETWORK = "network"
 
 METRICS_COLUMNS = ("step", "epoch", "name", "value")
 
@@ -51,12 +54,15 @@ class Run(RunFiles):
     - ``config.yaml``: everything needed to repeat the run, with versions
     - ``splits.json``: example ids of each split, classes, data fingerprint
     - ``history.csv``: one row an epoch
+    - ``layers.csv``: one row an epoch and layer, where a method has numbers of layers
     - ``features.csv``, ``metrics.csv``, ``tensorboard/``: what ``--track features`` and ``--tracker`` ask for
     - ``result.json``: metrics, selections, cost; schema 1
     - ``model.safetensors``: the selected weights
     - ``reference.json``: where the reference weights come from, and the initial head
     - ``reference.safetensors``: the reference weights, where nothing else reproduces them
+    - ``network/``: of a network of texts, what it is built from again: configuration and tokenizer
     - ``predictions.npz``: logits, labels and ids of val and test
+    - ``audit.json``, ``report.html``: after ``holdfast audit``
     - ``checkpoint/``: the last state, for resuming
     """
 
@@ -101,14 +107,12 @@ class Run(RunFiles):
         """
         path = Path(path)
         cls.check_vacant(path)
-        run = cls(path, {key: plain(value) for key, value in config.items()}, _versions(packages))
+        run = cls(path, {}, _versions(packages))
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_make(path, error.strerror) from error
-        header = f"# To repeat this run: holdfast fit --config {shlex.quote(str(path / CONFIG))} --out NEW\n"
-        text = yaml.safe_dump({**run.config, "versions": run.versions}, sort_keys=False, allow_unicode=True, width=1000)
-        run._write(CONFIG, header + text)
+        run.write_config(config)
         return run
 
     @classmethod
@@ -175,6 +179,13 @@ class Run(RunFiles):
         run.write_result(complete)
         return run
 
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.yaml`` again, before training begins: what had to be found out first is now decided."""
+        self.config = {key: plain(value) for key, value in config.items()}
+        header = f"# To repeat this run: holdfast fit --config {shlex.quote(str(self.path / CONFIG))} --out NEW\n"
+        text = yaml.safe_dump({**self.config, "versions": self.versions}, sort_keys=False, allow_unicode=True, width=1000)
+        self._write(CONFIG, header + text)
+
     # Splits and reference
 
     @property
@@ -200,6 +211,17 @@ class Run(RunFiles):
     def load_reference_weights(self) -> dict[str, Tensor]:
         """The stored reference weights by name, on the CPU."""
         return self.load_tensors(REFERENCE_WEIGHTS)
+
+    @property
+    def network(self) -> Path | None:
+        """The folder with configuration and tokenizer of a network of texts; None where there is none."""
+        return self.path / NETWORK if (self.path / NETWORK).is_dir() else None
+
+    def write_network(self, files: Mapping[str, Path]) -> None:
+        """Copy the files, by their names there, that a network of texts is built from again."""
+        for name, file in files.items():
+            with self.writing(f"{NETWORK}/{name}") as stream:
+                stream.write(file.read_bytes())
 
     # History
 
@@ -228,6 +250,19 @@ class Run(RunFiles):
     def truncate_features(self, step: int) -> None:
         """Drop the rows whose ``step`` lies beyond the given one."""
         self._truncate(FEATURES, step)
+
+    @property
+    def layers(self) -> list[Row]:
+        """Rows of ``layers.csv``: epoch, step, term, layer and what the term says of it; empty where no method has numbers of layers."""
+        return self._rows(LAYERS)
+
+    def append_layers(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows to ``layers.csv``."""
+        self._write(LAYERS, write_rows([*self.layers, *(plain(row) for row in rows)]))
+
+    def truncate_layers(self, step: int) -> None:
+        """Drop the rows whose ``step`` lies beyond the given one."""
+        self._truncate(LAYERS, step)
 
     @property
     def metrics(self) -> list[Row]:
@@ -309,6 +344,11 @@ class Run(RunFiles):
     def _metrics(self, split: str) -> SplitMetrics | None:
         values = self.result[split]
         return SplitMetrics.from_dict(values) if values is not None else None
+
+    @property
+    def audit(self) -> dict[str, Any] | None:
+        """Content of ``audit.json``, which ``holdfast audit`` writes; None before that."""
+        return self._read_json(AUDIT) if self.has(AUDIT) else None
 
     # Weights and predictions
 

@@ -21,7 +21,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 _SPLITS = ("train", "val", "test")
 _METRICS = ("n", "loss", "accuracy", "accuracy_ci95", "macro_f1", "nll", "ece")
 _SELECTION = ("by", "epoch", "step", "weights", "val", "test")
-_SELECTED_BY = ("val-accuracy", "val-loss", "val-corrected", "last", "best-by-test")
+_SELECTED_BY = ("val-accuracy", "val-loss", "val-corrected", "last", "clean-val", "best-by-test")
 _ROUNDING = 1e-9
 
 
@@ -128,6 +128,8 @@ def _check_selections(selections: Any) -> None:
             _fail(f"{where}.weights", selection["weights"], "raw or ema")
         for split in ("val", "test"):
             _check_metrics(selection[split], f"{where}.{split}")
+    if selections[0]["by"] == "clean-val":
+        _fail("selections[0].by", "clean-val", "another selection first: true labels of validation are for comparison")
     if selections[0]["by"] == "best-by-test":
         _fail("selections[0].by", "best-by-test", "another selection first: this one is optimistic and never primary")
 

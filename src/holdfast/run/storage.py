@@ -48,7 +48,7 @@ class RunFiles:
         """
         target = self.path / name
         with self._explaining(target):
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(target) as stream:
                 yield stream
 
