@@ -13,13 +13,15 @@ from holdfast.errors import DataError, Interrupted, NonFiniteError
 FIT = ("fit", "cars/", "--model", "timm:resnet18", "--out", "run")
 
 SENTENCES = [
-    (("fti",), "unknown command 'fti'. Did you mean 'fit'? Known: explain, fit, list, predict."),
-    (("audit", "runs/a"), "'audit' is not in this version yet; there are fit, predict, list, explain."),
+    (("fti",), "unknown command 'fti'. Did you mean 'fit'? Known: audit, explain, fit, "),
     (("compare",), "'compare' is not in this version yet"),
-    (("labels", "estimate"), "'labels' is not in this version yet"),
+    (("compare", "data"), "'compare' is not in this version yet"),
     (("export",), "'export' is not in this version yet"),
     (("pretrain",), "'pretrain' is not in this version yet"),
-    (("report",), "'report' is not in this version yet"),
+    (("report",), "report: DIR is missing; for example: holdfast report runs/cars."),
+    (("report", "nowhere"), "'nowhere' is no run directory: it does not exist"),
+    (("report", "a", "b"), "--out is missing: a report of several directories needs a file; type --out report.html."),
+    (("report", "a", "--output", "x"), "--output: unknown option. Did you mean --out?"),
     (("--epochs", "3"), "--epochs: unknown option. Begin with a command"),
     (("fit",), "DATA, --model and --out are missing; for example: holdfast fit "),
     (("fit", "cars/", "--out", "run"), "--model is missing; for example: holdfast fit "),
@@ -40,7 +42,7 @@ SENTENCES = [
     ((*FIT, "--batch-size", "0"), "--batch-size: expected a whole number of at least 1, got 0."),
     ((*FIT, "--batch-size", "10", "--accumulate", "3"), "--batch-size 10: not divisible by --accumulate 3; the nearest that is: 9."),
     ((*FIT, "--flip=perhaps"), "--flip: expected true or false, got 'perhaps'."),
-    ((*FIT, "--select", "best"), "--select: expected one of val-accuracy, val-loss, last, got 'best'."),
+    ((*FIT, "--select", "best"), "--select: expected one of val-accuracy, val-loss, val-corrected, last, got 'best'."),
     ((*FIT, "--method", "adrand"), "--method: unknown method 'adrand'. Did you mean 'adarand'?"),
     ((*FIT, "--method", "adarand", "--method.alhpa", "1"), "--method.alhpa: method 'adarand' has no option 'alhpa'. Did you mean 'alpha'?"),
     ((*FIT, "--plugin", "mine.py"), "--plugin mine.py: no such file."),

@@ -32,7 +32,7 @@ def test_help_shows_texts_defaults_and_choices(fit_help):
     for field in FIELDS:
         assert " ".join(field.metadata["help"].split()) in text
     assert "[default: 0.01]" in text
-    assert "[val-accuracy, val-loss, last; default: val-accuracy]" in text
+    assert "[val-accuracy, val-loss, val-corrected, last; default: val-accuracy]" in text
     assert "--flip, --no-flip" in text
 
 
@@ -44,7 +44,11 @@ def test_help_is_grouped_and_ends_with_examples(fit_help):
     assert len([line for line in lines[places[-1] :] if line.startswith("  holdfast fit")]) == 2
 
 
-@pytest.mark.parametrize("argv", [("fit", "--help"), ("--help",), ("list",), ("explain", "adarand"), ("predict", "--help")])
+@pytest.mark.parametrize(
+    "argv",
+    [("fit", "--help"), ("--help",), ("list",), ("explain", "adarand"), ("predict", "--help"), ("audit", "--help"), ("report", "--help")]
+    + [("labels", *command, "--help") for command in ((), ("inject",), ("estimate",), ("aggregate",), ("issues",))],
+)
 @pytest.mark.parametrize("width", [60, 100])
 def test_pages_wrap_to_the_width_of_the_terminal(holdfast, monkeypatch, argv, width):
     monkeypatch.setenv("COLUMNS", str(width))
@@ -56,9 +60,9 @@ def test_pages_wrap_to_the_width_of_the_terminal(holdfast, monkeypatch, argv, wi
 def test_help_lists_the_verbs_there_are(holdfast, argv):
     answer = holdfast(*argv)
     assert answer.status == 0
-    for verb in ("fit", "predict", "list", "explain"):
+    for verb in ("fit", "audit", "report", "predict", "labels", "list", "explain"):
         assert f"  {verb} " in answer.out
-    for verb in ("audit", "compare", "export", "labels"):
+    for verb in ("compare", "export"):
         assert verb not in answer.out
 
 
@@ -128,6 +132,15 @@ TORCH_FREE = [
     ("fit", "cars", "--model", "timm:resnet50", "--out", sys.executable),
     ("fit", "--resume", "nowhere"),
     ("predict", "nowhere", "a.png"),
+    ("labels", "--help"),
+    ("labels", "estimate", "--help"),
+    ("labels", "inject", "birds.csv", "--rate", "1", "--out", "noisy.csv"),
+    ("labels", "aggregate", "votes.csv", "--method", "weighted"),
+    ("audit", "--help"),
+    ("audit", "nowhere"),
+    ("report", "--help"),
+    ("report", "nowhere"),
+    ("audit", "run", "--samples", "0"),
 ]
 
 
@@ -145,7 +158,7 @@ assert 'torch' not in sys.modules
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("argv", [("fit", "--help"), ("fit", "cars", "--lr", "abc")])
+@pytest.mark.parametrize("argv", [("fit", "--help"), ("fit", "cars", "--lr", "abc"), ("audit", "--help")])
 def test_an_answer_takes_less_than_a_second(argv):
     """The quickest of three: the machine may be busy, the imports may not."""
     seconds = []

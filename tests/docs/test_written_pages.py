@@ -81,9 +81,35 @@ def test_the_loop_of_the_documentation_is_that_of_the_readme():
 
 
 @pytest.mark.slow
+def test_wrong_labels_works_as_typed(tmp_path):
+    output = run_all("wrong-labels.md", tmp_path)
+    assert "of 1257 training labels are wrong now" in output[0]
+    assert (tmp_path / "noisy" / "sheet.html").read_text().count("data:image/png") == 200
+    assert output[-1].startswith("confident-joint [[0.7, ")
+
+
+@pytest.mark.slow
+def test_auditing_works_as_typed(tmp_path):
+    output = run_all("audit.md", tmp_path)
+    assert "Written: runs/audited/audit.json" in output[0]
+    moved, curved, vacuous = output[1].split()
+    assert float(moved) > 0
+    assert float(curved) > 0
+    assert vacuous in ("True", "False")
+
+
+@pytest.mark.slow
 def test_watching_and_planning_a_run_works_as_typed(tmp_path):
     output = run_all("tracking.md", tmp_path)
     assert "Plan of runs/planned: nothing has been written." in output[0]
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"tracked", "heard"}
     assert (tmp_path / "runs" / "tracked" / "metrics.csv").read_text().startswith("step,epoch,name,value")
     assert [line.split()[0] for line in output[-1].splitlines()] == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_the_report_works_as_typed(tmp_path):
+    output = run_all("report.md", tmp_path)
+    assert "Report: runs/adarand/report.html" in output[0]
+    assert output[1] == "plain-adarand.html\n"
+    assert "<h1>2 runs</h1>" in (tmp_path / "plain-adarand.html").read_text(encoding="utf-8")

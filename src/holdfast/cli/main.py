@@ -22,11 +22,14 @@ __all__ = ["main"]
 
 VERBS = {
     "fit": "fine-tune a pretrained network on your images",
+    "audit": "how far a fine-tuned network moved, how sharp it is, what a bound says of it",
+    "report": "runs and audits as one HTML page, alone or side by side",
     "predict": "classes of images, with confidences, by a finished run",
+    "labels": "wrong labels: make, measure and find them, and merge votes into labels",
     "list": "what there is: methods, losses, models, datasets",
     "explain": "one method: objective, options, needs, cost, sources",
 }
-PLANNED = ("audit", "compare", "export", "labels", "pretrain", "report")
+PLANNED = ("compare", "export", "pretrain")
 
 
 class Verb(Protocol):
@@ -84,6 +87,8 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in VERBS:
         raise ConfigError(f"unknown command {name!r}. {suggest(name, VERBS)}")
     verb = cast(Verb, importlib.import_module(f"holdfast.cli.{name}"))
+    if rest and rest[0] in getattr(verb, "BELOW", ()):
+        verb, rest = cast(Verb, importlib.import_module(f"holdfast.cli.{name}_{rest[0]}")), rest[1:]
     if "--help" in rest or "-h" in rest:
         print_help(verb.page(), out)
         return 0

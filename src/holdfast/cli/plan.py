@@ -12,7 +12,7 @@ from rich.text import Text
 from holdfast.catalog import method_record
 from holdfast.cli.help import two_columns
 from holdfast.cli.terminal import out, page_width
-from holdfast.cli.wording import count, duration
+from holdfast.wording import count, duration
 
 if TYPE_CHECKING:
     from holdfast.planning import Plan
@@ -27,6 +27,7 @@ _STORED = {
     "methods": "state of the methods",
     "reference": "pretrained weights",
     "images": "decoded images",
+    "texts": "tokens of the texts",
 }
 
 
@@ -81,7 +82,9 @@ def _time(plan: Plan) -> str:
 
 def _memory(plan: Plan) -> str:
     where = "of this process, all libraries included" if plan.device.startswith("cpu") else f"on {plan.device}"
-    stored = ", ".join(f"{words} {_mib(plan.memory.stored[name])}" for name, words in _STORED.items() if plan.memory.stored[name] >= 0.05)
+    stored = ", ".join(
+        f"{words} {_mib(plan.memory.stored[name])}" for name, words in _STORED.items() if plan.memory.stored.get(name, 0) >= 0.05
+    )
     each = " on each rank" if plan.ranks > 1 else ""
     return f"{_mib(plan.memory.peak)} at most {where}{each}; stored all the time: {stored}"
 

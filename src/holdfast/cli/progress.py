@@ -11,7 +11,6 @@ from rich.table import Column
 from rich.text import Text
 
 from holdfast.cli.terminal import err
-from holdfast.cli.wording import count, decimal, duration, percent
 from holdfast.run import Run
 from holdfast.training.events import (
     EpochDone,
@@ -27,6 +26,7 @@ from holdfast.training.events import (
     StoppedEarly,
     ignore,
 )
+from holdfast.wording import count, decimal, duration, percent
 
 __all__ = ["progress"]
 
@@ -74,12 +74,17 @@ class _Lines:
     """Plain lines, for logs."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        """A run has nothing to do with one before it, of which it may be the second phase."""
         self._best = {"val": _Best(), "averaged": _Best("ema_val_accuracy")}
         self._seconds: list[float] = []
 
     def __call__(self, event: Event) -> None:
         match event:
             case RunStarted():
+                self._begin()
                 _print_start(event)
             case Resumed():
                 for best in self._best.values():
@@ -149,7 +154,7 @@ class _Bar:
         match event:
             case RunStarted():
                 _print_start(event)
-                self._start = event
+                self._start, self._best, self._done = event, _Best(), 0
                 self._progress.update(self._task, total=event.total_epochs * event.steps_per_epoch)
                 self._progress.start()
             case Resumed():

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from holdfast.catalog import reads_texts
+from holdfast.cli.label_summary import label_lines
 from holdfast.cli.terminal import out
-from holdfast.cli.wording import decimal, duration, percent
+from holdfast.wording import decimal, duration, percent
 
 if TYPE_CHECKING:
     from holdfast.run import Run
@@ -25,8 +27,18 @@ def print_summary(run: Run) -> None:
     result = run.result
     out.print()
     out.print(_table(result), soft_wrap=True)
-    for line in (*_training(result), _cost(result["cost"]), f"Next: holdfast predict {shlex.quote(str(run.path))} image.jpg"):
+    for line in (*_training(result), *label_lines(run), _cost(result["cost"], "texts" if _reads_texts(run) else "images"), _next(run)):
         out.print(Text(line), soft_wrap=True)
+
+
+def _reads_texts(run: Run) -> bool:
+    return reads_texts(str(run.config.get("model")))
+
+
+def _next(run: Run) -> str:
+    example = "texts.txt" if _reads_texts(run) else "image.jpg"
+    folder = shlex.quote(str(run.path))
+    return f"Next: holdfast audit {folder}, or holdfast predict {folder} {example}"
 
 
 def _table(result: Mapping[str, Any]) -> Table:
@@ -103,12 +115,12 @@ def _skipped(result: Mapping[str, Any]) -> str:
     return f"{skipped} of {result['cost']['steps']} updates were skipped while fp16 looked for its loss scale." if skipped else ""
 
 
-def _cost(cost: Mapping[str, Any]) -> str:
+def _cost(cost: Mapping[str, Any], examples: str) -> str:
     parts = [f"{duration(cost['seconds_total'])} on {cost['device']}"] if cost["seconds_total"] is not None else []
     if cost["seconds_per_step"] is not None:
         parts.append(f"{1000 * cost['seconds_per_step']:.0f} ms a step")
     if cost["images_per_second"] is not None:
-        parts.append(f"{cost['images_per_second']:.0f} images a second")
+        parts.append(f"{cost['images_per_second']:.0f} {examples} a second")
     if cost["peak_memory_mib"] is not None:
         parts.append(f"peak memory {cost['peak_memory_mib']:.0f} MiB")
     return f"Cost: {', '.join(parts)}."

@@ -1,10 +1,12 @@
-"""Numbers as people read them."""
+"""Numbers as people read them. No torch at import."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["count", "decimal", "duration", "percent"]
+__all__ = ["count", "decimal", "duration", "percent", "significant"]
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -53,3 +55,20 @@ def count(number: int) -> str:
     if number >= 1_000_000:
         return f"{number / 1_000_000:.1f} M"
     return f"{round(number / 1000)} k" if number >= 10_000 else str(number)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number of any size with so many digits that count.
+
+    Example:
+        >>> significant(0.51234), significant(213586.0), significant(-1.5e-7), significant(None)
+        ('0.512', '214000', '-1.5 × 10⁻⁷', '-')
+    """
+    if value is None or not math.isfinite(value):
+        return "-"
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    if not exponent:
+        return mantissa
+    if 0 <= int(exponent) < 6:
+        return f"{float(f'{value:.{digits}g}'):.0f}"
+    return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
