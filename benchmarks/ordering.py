@@ -161,7 +161,8 @@ def table(dataset: str, out: Path) -> list[str]:
         as_published = [accuracy(out, Cell(dataset, method, 1.0, seed), "test") for seed in SEEDS]
         chosen = [accuracy(out, Cell(dataset, method, best[method], seed), "test") for seed in SEEDS] if method in best else []
         factor = f"{best[method]:g}" if method in best else "–"
-        lines.append(f"| `{method}` | {_summary(as_published)} | {_summary(chosen)} | {factor} |")
+        other = _summary(chosen) if METHODS[method].weight is not None else "–"
+        lines.append(f"| `{method}` | {_summary(as_published)} | {other} | {factor} |")
     return lines
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,9 +79,16 @@ def test_every_method_is_checked() -> None:
     assert {name for name, _ in VARIANTS} == checked
 
 
-@pytest.mark.parametrize(
-    ("name", "options"), VARIANTS, ids=[f"{name}-{'-'.join(map(str, options.values()))}" for name, options in VARIANTS]
-)
+def cases() -> Iterator[Any]:
+    """The first variant of each method in a bare pytest, and all in CI."""
+    seen: set[str] = set()
+    for name, options in VARIANTS:
+        marks = pytest.mark.slow if name in seen else ()
+        seen.add(name)
+        yield pytest.param(name, options, marks=marks, id=f"{name}-{'-'.join(map(str, options.values()))}")
+
+
+@pytest.mark.parametrize(("name", "options"), list(cases()))
 def test_method_keeps_the_contract(name: str, options: dict[str, object]) -> None:
     term = METHODS[name].load()(**options)
     stops = name in STOPS_GRADIENT and options.get("detach_originals", True) is True

@@ -72,7 +72,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], list]]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "timm-resnet" else pytest.mark.slow) for name in NETWORKS])
 def test_families_of_networks_are_audited(name):
     build, batches = NETWORKS[name]
     net, start = moved(build())
@@ -89,7 +89,7 @@ def test_families_of_networks_are_audited(name):
     assert not net.training
 
 
-@pytest.mark.parametrize("name", ["timm-vit", "transformers-bert"])
+@pytest.mark.parametrize("name", ["timm-vit", pytest.param("transformers-bert", marks=pytest.mark.slow)])
 def test_hessian_distance_of_the_head_is_that_of_the_dense_hessian(name):
     build, batches = NETWORKS[name]
     net, start = moved(build())

@@ -57,5 +57,5 @@ def test_what_was_not_run_is_marked_so(tmp_path: Path) -> None:
     finish(tmp_path, Cell("hymenoptera", "plain", 1.0, 0), test=0.80)
     finish(tmp_path, Cell("hymenoptera", "plain", 1.0, 1), test=0.82)
     lines = ordering.table("hymenoptera", tmp_path)
-    assert "| `plain` | 81.0 ± 1.4 (2) | not run | – |" in lines
+    assert "| `plain` | 81.0 ± 1.4 (2) | – | – |" in lines
     assert "| `adarand` | not run | not run | – |" in lines

@@ -93,6 +93,32 @@ def test_the_record_says_everything_that_splits_json_needs(load, folder):
     }
 
 
+@pytest.mark.parametrize(
+    ("truth_of_val", "option", "recorded"),
+    [
+        ("ab", "as-given", "noisy"),
+        ("bb", "as-given", "clean"),
+        ("", "as-given", "as given"),
+        ("bb", "noisy", "noisy"),
+        ("", "clean", "clean"),
+    ],
+)
+def test_the_truth_of_a_table_is_for_reports_and_says_whether_val_is_clean(load, folder, truth_of_val, option, recorded):
+    root = folder({"x": 6})
+    truth = ["a", "b", "", "elsewhere", *(truth_of_val or ["", ""])]
+    rows = zip(["train"] * 4 + ["val"] * 2, "abab" + "bb", truth, strict=True)
+    lines = [f"x/{number:03d}.png,{label},{split},{true}" for number, (split, label, true) in enumerate(rows)]
+    (root / "t.csv").write_text("\n".join(["path,label,split,true_label", *lines]) + "\n")
+    data = load(root / "t.csv", val_labels=option)
+    assert data.splits_record()["val_labels"] == recorded
+    assert data.true_labels("train").tolist() == [0, 1, -1, -1]
+    assert data.labels("train").tolist() == [0, 1, 0, 1]
+    (root / "u.csv").write_text("\n".join(["path,label,split", *(line.rpartition(",")[0] for line in lines)]) + "\n")
+    without = load(root / "u.csv")
+    assert without.true_labels("train") is None
+    assert without.fingerprint == data.fingerprint
+
+
 def test_absent_splits_are_null_in_the_record_and_empty_otherwise(load, folder):
     data = load(folder({"train/a": 3, "train/b": 3}), val_fraction=0.0)
     record = data.splits_record()

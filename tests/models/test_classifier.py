@@ -192,7 +192,9 @@ def test_find_head_suggests_a_layer_for_a_mistyped_name() -> None:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("family", [pytest.param(name, marks=() if name == "timm-vit" else pytest.mark.slow) for name in FAMILIES])
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name == "torchvision-convnext" else pytest.mark.slow) for name in FAMILIES]
+)
 def test_compiled_in_place_gives_the_same_values_and_gradients(family: str) -> None:
     pretrained = load_family(family)
     classifier = Classifier(pretrained.net, pretrained.head_name)

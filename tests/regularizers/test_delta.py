@@ -208,5 +208,6 @@ def test_a_layer_that_runs_twice_or_never_is_refused() -> None:
             super().__init__(K)
             self.unused = nn.Linear(6, 6)
 
+    terms = attach(Idle(), [{"name": "delta", "layers": "unused", "attention": False}], num_classes=K, head="head")
     with pytest.raises(ModelError, match="the layer 'unused' takes no part in the forward pass, so it has no output; name another"):
-        attach(Idle(), [{"name": "delta", "layers": "unused", "attention": False}], num_classes=K, head="head").loss(torch.zeros(2, 6), labels)
+        terms.loss(torch.zeros(2, 6), labels)

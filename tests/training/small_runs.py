@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -66,10 +68,30 @@ METHODS: dict[str, Any] = {
     "mixup": "mixup",
 }
 
+OF_EACH_KIND = (
+    "plain",
+    "adarand",
+    "adarand+l2-sp",
+    "distance",
+    "delta-attention",
+    "stochnorm",
+    "co-tuning",
+    "dr-tune",
+    "elr",
+    "backward-abs",
+)
+"""One method for each kind of state and of task; tests of the whole loop take these in a bare pytest, and all in CI."""
+
+
+def each(methods: Iterable[str]) -> list[Any]:
+    """Cases of a test that takes a training for each method."""
+    return [pytest.param(method, marks=() if method in OF_EACH_KIND else pytest.mark.slow) for method in methods]
+
+
 FURTHER_OPTIONS: dict[str, dict[str, Any]] = {
     "uot": {"source_data": "demo:digits"},
     "dr-tune": {"lr": 0.1},  # the queue's part of the loss does not move the network
-    **dict.fromkeys(("distance", "distance-infop", "distance-infop_exact"), {"lr": 0.1}),  # so that updates leave the balls
+    **{name: {"lr": 0.1} for name in ("distance", "distance-infop", "distance-infop_exact")},  # so that updates leave the balls
 }
 
 OF_THE_JOINT_BATCH = {"bss", "core-tuning", "bi-tuning", "dr-tune", "backward-abs", "sat", "mixup"}

@@ -16,6 +16,7 @@ from tests.training.small_runs import (
     OPTIONS,
     assert_same_run,
     assert_same_tensors,
+    each,
     options_on_glyphnet,
 )
 
@@ -128,7 +129,7 @@ def test_the_loss_is_told_every_few_steps(fit: Fit, monkeypatch: pytest.MonkeyPa
 # -------------------------------------------------------------------------------------------------- accumulation, precision, modes
 
 
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - LIVE_BATCHNORM - OF_THE_JOINT_BATCH))
+@pytest.mark.parametrize("method", each(sorted(METHODS.keys() - LIVE_BATCHNORM - OF_THE_JOINT_BATCH)))
 def test_two_micro_batches_are_one_batch(method: str, fit: Fit) -> None:
     # Without BatchNorm in training mode and without dropout, where the two are equal.
     options = {**GLYPHNET, **options_on_glyphnet(method), "batchnorm": "frozen", "select": "last"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.small_runs import METHODS, OPTIONS, options_of
+from tests.training.small_runs import METHODS, OPTIONS, each, options_of
 from torch import Tensor
 
 import holdfast
@@ -48,7 +48,7 @@ def rehearsed(plan: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_every_method_can_be_rehearsed(method: str, plan: Any, tmp_path: Path) -> None:
     found: Plan = plan(**options_of(method))
     assert found.time.total > 6 * found.time.step > 0

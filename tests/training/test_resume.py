@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.training.small_runs import METHODS, OPTIONS, assert_same_run, assert_same_tensors, options_of
+from tests.training.small_runs import METHODS, OPTIONS, assert_same_run, assert_same_tensors, each, options_of
 
 import holdfast
 from holdfast.errors import CheckpointError, Interrupted
@@ -78,7 +78,7 @@ def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     return train
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each(METHODS))
 def test_two_crashes_inside_epochs_change_nothing(method: str, fit: Fit, undisturbed: Callable[[str], Run], tmp_path: Path) -> None:
     with pytest.raises(Crash):
         fit(**options_of(method), listener=at(StepDone, crash, number=2), checkpoint_minutes=0.0)

@@ -49,7 +49,8 @@ JOINT_METHODS: tuple[Method, ...] = (
         caveats=(
             "Not for networks without a classifier (CLIP, self-supervised). In the AdaRand paper (Cars, ResNet-50) 90.66 against 91.17 of "
             "AdaRand and 90.82 of UOT. The regression takes minutes with hundreds of target classes; with many thousands of source classes "
-            "type --method.relationship direct. The source head learns at the rate of the backbone; its authors took a tenth of the new head's: --lr 0.001 --head-lr 0.01."
+            "type --method.relationship direct. The source head learns at the rate of the backbone; its authors took a tenth "
+            "of the new head's: --lr 0.001 --head-lr 0.01."
         ),
         sources=(_COTUNING, "release thuml/CoTuning; Transfer-Learning-Library, commit c4aa59e"),
     ),
