@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from holdfast import audit
 from holdfast.auditing.events import AuditFinished, AuditStarted, Estimated, PartDone, PartProgress, PartStarted
 from holdfast.auditing.record import validate_audit
-from holdfast.measures.features import differential_entropy
+from holdfast.measures.features import differential_entropy, pca_view
 from holdfast.recorded import data_of, network_of
 
 LAYERS = ("0.weight", "4.weight", "9.weight")
@@ -176,7 +176,12 @@ def test_features_are_those_that_enter_the_head(audited, now, start, splits):
     assert audited.features.norm.reference == pytest.approx(float(before.norm(dim=1).mean()), rel=1e-5)
     assert audited.features.norm.model == pytest.approx(float(after.norm(dim=1).mean()), rel=1e-5)
     assert audited.features.entropy.model == pytest.approx(differential_entropy(after), rel=1e-4)
-    assert len(audited.features.pca.model.points) == len(audited.features.pca.labels) == 18
+    assert audited.features.pca.split == "test"
+    with torch.no_grad():
+        view = pca_view(now[:9](splits["test"][0]).double())
+    points = torch.tensor(audited.features.pca.model.points, dtype=torch.float64)
+    assert sorted(points[:, 0].tolist()) == pytest.approx(sorted(view.projection[:, 0].tolist()), abs=1e-3)
+    assert audited.features.pca.model.explained_variance_ratio == pytest.approx(view.explained_variance_ratio.tolist(), rel=1e-3)
     assert audited.features.gradient_norm.reference is not None
 
 

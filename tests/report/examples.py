@@ -234,6 +234,7 @@ def _features(classes: int, points: int) -> dict[str, Any]:
         **{"conditional_entropy": {"reference": 117.6, "model": 121.2}, "mutual_information": {"reference": 26.5, "model": 33.7}},
         "gradient_norm": {"reference": 1.7, "model": 0.46},
         "pca": {
+            "split": "test",
             "labels": labels.tolist(),
             "reference": {"explained_variance_ratio": [0.31, 0.12], "points": view(before)},
             "model": {"explained_variance_ratio": [0.52, 0.2], "points": view(after)},

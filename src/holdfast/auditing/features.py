@@ -1,10 +1,8 @@
-"""Size, spread and separation of the features that enter the head, at the start and now, on the same examples."""
+"""Size, spread and separation of the features that enter the head, at the start and now, on the same training examples; a view of new ones."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import torch
 
 from holdfast.auditing.forward import Columns, pass_over
 from holdfast.auditing.subject import Subject
@@ -48,7 +46,13 @@ def features_section(subject: Subject, *, most: int, seed: int, batch_size: int 
             *((name, name) for name in ("entropy", "conditional_entropy", "mutual_information", "gradient_norm")),
         )
     }
-    return {"examples": len(model.labels), "split": "train", **pairs, "left_out": own["left_out"], "pca": _views(start, model, seed)}, []
+    return {
+        "examples": len(model.labels),
+        "split": "train",
+        **pairs,
+        "left_out": own["left_out"],
+        "pca": _views(subject, seed, batch_size),
+    }, []
 
 
 def _measurable(columns: Columns) -> bool:
@@ -60,11 +64,14 @@ def _numbers(columns: Columns) -> dict[str, Any]:
     return dict(measure_features(columns.features, columns.labels, columns.logits))
 
 
-def _views(start: Columns | None, model: Columns, seed: int) -> dict[str, Any]:
-    """The first two principal directions of each, for at most ``SHOWN`` examples."""
-    rows = torch.randperm(len(model.labels), generator=torch.Generator().manual_seed(seed))[:SHOWN].sort().values
+def _views(subject: Subject, seed: int, batch_size: int | None) -> dict[str, Any]:
+    """The first two principal directions of each, for at most ``SHOWN`` examples, held-out ones where there are some."""
+    split = subject.held_out or "train"
+    batches = subject.sample(SHOWN, seed, batch_size or SHOWN, split=split)
+    model = pass_over(subject, batches, features=True)
+    start = None if subject.start is None else pass_over(subject, batches, tensors=subject.start, features=True)
     views = {
-        name: None if columns is None or columns.features is None else pca_view(columns.features[rows])
+        name: None if columns is None or columns.features is None else pca_view(columns.features)
         for name, columns in (("reference", start), ("model", model))
     }
     described = {
@@ -76,4 +83,4 @@ def _views(start: Columns | None, model: Columns, seed: int) -> dict[str, Any]:
         }
         for name, view in views.items()
     }
-    return {"labels": model.labels[rows].tolist(), **described}
+    return {"split": split, "labels": model.labels.tolist(), **described}

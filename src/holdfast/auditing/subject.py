@@ -96,10 +96,10 @@ class Subject:
         name = f"{self.head_name}.weight"
         return name in self.start and self.start[name].shape == self.net.get_parameter(name).shape
 
-    def sample(self, most: int, seed: int, batch_size: int) -> list[Batch]:
-        """This rank's part of at most ``most`` training examples, in batches."""
+    def sample(self, most: int, seed: int, batch_size: int, *, split: str = "train") -> list[Batch]:
+        """This rank's part of at most ``most`` examples of a split, in batches."""
         return list(
-            self.data.sample("train", most, seed=seed, batch_size=batch_size, rank=self.comm.rank, size=self.comm.size, device=self.device)
+            self.data.sample(split, most, seed=seed, batch_size=batch_size, rank=self.comm.rank, size=self.comm.size, device=self.device)
         )
 
     def record(self) -> dict[str, Any]:
