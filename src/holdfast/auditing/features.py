@@ -1,4 +1,4 @@
-"""Size, spread and separation of the features that enter the head, at the start and now, on the same training examples; a view of new ones."""
+"""Size, spread and separation of the features that enter the head, at the start and now, on the same examples."""
 
 from __future__ import annotations
 

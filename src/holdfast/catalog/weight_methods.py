@@ -217,8 +217,8 @@ WEIGHT_METHODS: tuple[Method, ...] = (
         good_for="a target close to the source, little data; where weights may move as long as features stay",
         caveats=(
             "Use with weight decay 0. The weight 0.01 was published for a learning rate of 0.001 in the backbone, a tenth of the head's: "
-            "type --lr 0.001 --head-lr 0.01 with it. Without attention a map of H x W positions counts about H·W times as much, and training "
-            "with 0.01 fails: begin with 1e-5, or with reduction=mean. A larger batch makes a larger sum, and needs a smaller "
+            "type --lr 0.001 --head-lr 0.01 with it. Without attention a map of H x W positions counts about H·W times as much, and "
+            "training with 0.01 fails: begin with 1e-5, or with reduction=mean. A larger batch makes a larger sum, and needs a smaller "
             "weight or reduction=mean. On Cars it is ahead of BSS with 15 % of the images (45.0 to 43.3) and equal with half of them "
             "(Transfer-Learning-Library); in the AdaRand paper it gains 0.7 points with all, less than BSS, FNP, RandReg and AdaRand."
         ),

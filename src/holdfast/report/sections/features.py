@@ -54,8 +54,8 @@ def features(subject: Subject) -> Section | None:
         "features",
         "Features before and after",
         f"The features in front of the head on {integer(record.get('examples'))} {plain_text(record.get('split'))} examples, from the "
-        f"pretrained and the fine-tuned network; the views are of the {plain_text(at(record, 'pca', 'split'))} split. Classes that form clusters of their own are easy for the head to tell apart; higher "
-        "mutual information says the same in a number.",
+        f"pretrained and the fine-tuned network; the views are of the {plain_text(at(record, 'pca', 'split'))} split. Classes that form "
+        "clusters of their own are easy for the head to tell apart; higher mutual information says the same in a number.",
         "A view has two of many dimensions, those with the largest variance, and each network has its own: positions and distances of "
         "the two views do not compare. Training examples look better separated than new ones. The entropies are biased: compare runs on "
         "the same data only.",
