@@ -56,7 +56,7 @@ COMMAND_LINE = [
         "--class-weights balanced: method 'core-tuning' takes no weights of examples",
     ),
     (f"{fit()} --method fnp+fnp", "--method: method 'fnp' is named twice; give it once"),
-    (f"{fit()} --preset papr", "--preset: expected one of none, paper, got 'papr'. Did you mean 'paper'?"),
+    (f"{fit()} --preset papr", "--preset: expected one of none, paper, ju2022, got 'papr'. Did you mean 'paper'?"),
     (f"{fit()} --lr nan", "--lr: expected a number of at least 0, got nan."),
     (f"{fit()} --lr 0,01", "--lr: expected a number, got '0,01'."),
     (f"{fit()} --shots 0", "--shots: expected a whole number of at least 1, got 0."),

@@ -18,7 +18,21 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Needs", "Regularizer", "Run", "Scope", "TaskLoss", "__version__", "attach", "audit", "fit", "load", "plan", "register", "report"]
+__all__ = [
+    "Needs",
+    "Regularizer",
+    "Run",
+    "Scope",
+    "TaskLoss",
+    "__version__",
+    "attach",
+    "audit",
+    "fit",
+    "load",
+    "plan",
+    "register",
+    "report",
+]
 
 _HOME = {
     "Run": "holdfast.run",

@@ -1,4 +1,4 @@
-"""The verbs as functions: ``holdfast.fit``, ``holdfast.plan`` and ``holdfast.load``."""
+"""The verbs as functions: ``holdfast.fit``, ``holdfast.plan``, ``holdfast.report`` and ``holdfast.load``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from holdfast.planning import Plan
     from holdfast.run import Run
 
-__all__ = ["fit", "load", "plan"]
+__all__ = ["fit", "load", "plan", "report"]
 
 Methods = str | Mapping[str, Any] | Sequence["str | Mapping[str, Any]"]
 
@@ -57,11 +57,11 @@ def fit(
     layer = _layer({"data": data, "model": model, "method": method, "out": out}, options)
     if resume is not None:
         overrides = machine_options(layer)
-        from holdfast.build import resume as resume_run
+        from holdfast.recipes import resume as resume_run
 
         return resume_run(str(resume), overrides=overrides, listener=listener)
     resolved = _resolved(config, layer)
-    from holdfast.build import fit_config
+    from holdfast.recipes import fit_config
 
     return fit_config(resolved, listener=listener)
 
@@ -95,9 +95,33 @@ def plan(
         HoldfastError: :func:`fit` would raise it too.
     """
     resolved = _resolved(config, _layer({"data": data, "model": model, "method": method, "out": out}, options))
-    from holdfast.build import plan_config
+    from holdfast.recipes import plan_config
 
     return plan_config(resolved)
+
+
+def report(paths: str | Path | Run | Sequence[str | Path | Run], *, out: str | Path | None = None) -> Path:
+    """Write one HTML page on finished runs and audits; the same as ``holdfast report``.
+
+    The page stands alone: no script, and nothing is loaded. The same files give the same bytes.
+
+    Args:
+        paths: A run or its directory, a directory that ``holdfast audit`` wrote, or several of them.
+        out: The file; ``report.html`` in the directory where there is only one.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: No directory is given, or no file for several.
+        RunError: A directory holds no finished run and no audit, a file of it is damaged, or the page cannot be written.
+        CheckpointError: Stored predictions are damaged.
+    """
+    from holdfast.report import write_report
+    from holdfast.run import Run
+
+    entries = [paths] if isinstance(paths, str | Path | Run) else paths
+    return write_report([entry.path if isinstance(entry, Run) else entry for entry in entries], out)
 
 
 def _layer(named: Mapping[str, Any], options: Mapping[str, Any]) -> Layer:

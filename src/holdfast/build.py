@@ -13,33 +13,32 @@ from typing import Any
 from torch import Tensor
 
 from holdfast.attach import head_form
-from holdfast.catalog import method_record
+from holdfast.catalog import method_record, reads_texts
 from holdfast.config.layers import Layer, command_line, from_yaml
-from holdfast.config.load import config_hash, config_to_yaml_dict, recorded_config, resolve
+from holdfast.config.load import config_hash, config_to_yaml_dict, resolve
 from holdfast.config.schema import FitConfig
 from holdfast.data.normalize import effective_spec
-from holdfast.errors import ConfigError, RunError
+from holdfast.errors import ConfigError
 from holdfast.measures.tracking import FeatureTracking
 from holdfast.models.classifier import Classifier
-from holdfast.models.load import load_pretrained
 from holdfast.models.memory_format import to_channels_last
 from holdfast.parts import Parts, make_engine
 from holdfast.planning import Plan, make_plan
+from holdfast.recorded import REFERENCE_WEIGHTS, config_of, network_of
 from holdfast.run import Run
 from holdfast.training.callbacks import Callback
 from holdfast.training.engine import Engine
 from holdfast.training.events import Listener, RunFinished, RunStarted, ignore, together
 from holdfast.training.job import Job
+from holdfast.training.layer_log import LayerLog
 from holdfast.training.loop import Trainer
 from holdfast.training.result import finish
 from holdfast.training.trackers import tracking
-from holdfast.types import HeadForm, InputSpec
+from holdfast.types import HeadForm, InputSpec, TextSpec
 
-__all__ = ["fit_config", "load_model", "plan_config", "resume"]
+__all__ = ["fit_config", "load_model", "packages_of", "plan_config", "resolve_again", "resume"]
 
 log = logging.getLogger("holdfast")
-
-REFERENCE_WEIGHTS = "reference.safetensors"
 
 
 def fit_config(config: FitConfig, *, listener: Listener = ignore) -> Run:
@@ -51,7 +50,7 @@ def fit_config(config: FitConfig, *, listener: Listener = ignore) -> Run:
     engine = make_engine(config)
     parts = Parts.build(config, engine)
     if engine.is_main:
-        run = Run.create(config.out, config_to_yaml_dict(parts.config), packages=_packages(parts.config))
+        run = Run.create(config.out, config_to_yaml_dict(parts.config), packages=packages_of(parts.config))
         _write_sources(run, parts)
     engine.wait()
     return _train(Run.open(config.out), parts, engine, listener)
@@ -85,7 +84,7 @@ def resume(path: str | Path, *, overrides: Mapping[str, Any] | None = None, list
     if run.finished:
         listener(RunFinished(str(path), run.result))
         return run
-    config = _resolve_again(run, {**(overrides or {}), "out": str(path)})
+    config = resolve_again(run, {**(overrides or {}), "out": str(path)})
     if run.has("reference.json") and run.has(REFERENCE_WEIGHTS):  # written in the other order; one alone is of no run yet
         config = dataclasses.replace(config, weights=str(run.path / REFERENCE_WEIGHTS))
     engine = make_engine(config)
@@ -101,6 +100,8 @@ def _write_sources(run: Run, parts: Parts) -> None:
     config, reference = parts.config, parts.reference
     run.write_splits(parts.data.splits_record())
     stored = _stored_reference(parts)
+    if isinstance(parts.pretrained.input, TextSpec):
+        run.write_network(parts.pretrained.input.files)
     record = {
         "schema": 1,
         "fingerprint": reference.fingerprint,
@@ -121,33 +122,27 @@ def _stored_reference(parts: Parts) -> Mapping[str, Tensor] | None:
 
 def _head_record(classifier: Classifier, form: HeadForm) -> dict[str, Any]:
     std = math.sqrt(2 / classifier.feature_dim) if form.std is None else form.std
-    return {"init": "normal", "std": std, "bias": 0.0 if form.bias else None}
+    return {"init": "normal", "std": std, "bias": 0.0 if form.bias else None} | ({"extra": form.extra} if form.extra else {})
 
 
-def load_model(path: str | Path) -> tuple[Classifier, tuple[str, ...], InputSpec]:
-    """The network of a finished run with its selected weights, in eval mode; its class names; what images it expects."""
+def load_model(path: str | Path) -> tuple[Classifier, tuple[str, ...], InputSpec | TextSpec]:
+    """The network of a finished run with its selected weights, in eval mode; its class names; what images or texts it expects."""
     run = Run.open(path)
-    if not run.finished:
-        raise RunError(f"{str(path)!r} has not finished training; type `{run.resume_command}`")
-    config = recorded_config(from_yaml(f"{path}/config.yaml", run.config))
-    classes = tuple(run.splits["classes"])
-    pretrained = load_pretrained(
-        config.model, weights="random", head=config.head, head_dropout=config.head_dropout, image_size=config.image_size
-    )
-    classifier = Classifier(pretrained.net, pretrained.head_name)
-    classifier.reset_head(len(classes), seed=0, form=HeadForm(bias=run.reference["head"]["bias"] is not None))
-    run.load_model(lambda: classifier.net)
+    classifier, pretrained = network_of(run)
+    config = config_of(run)
     if config.channels_last == "on":
         to_channels_last(classifier.net)
-    return classifier.eval(), classes, effective_spec(pretrained.input, config.normalization)
+    spec = pretrained.input
+    return classifier, tuple(run.splits["classes"]), effective_spec(spec, config.normalization) if isinstance(spec, InputSpec) else spec
 
 
-def _packages(config: FitConfig) -> list[str]:
-    """The installed packages that bring methods of this run."""
-    return sorted({record.package for entry in config.methods if (record := method_record(entry["name"])).package})
+def packages_of(config: FitConfig) -> list[str]:
+    """The installed packages that bring methods of this run, or its network."""
+    of_methods = {record.package for entry in config.methods if (record := method_record(entry["name"])).package}
+    return sorted(of_methods | ({"tokenizers", "transformers"} if reads_texts(config.model) else set()))
 
 
-def _resolve_again(run: Run, overrides: Mapping[str, Any]) -> FitConfig:
+def resolve_again(run: Run, overrides: Mapping[str, Any]) -> FitConfig:
     """The options of a run that goes on; what its methods need may be gone since."""
     try:
         return resolve([_recorded(run), command_line(overrides)])
@@ -210,14 +205,16 @@ def _job(run: Run, parts: Parts, engine: Engine, listener: Listener) -> Job:
         fingerprints,
         _callbacks(run, parts, engine),
         parts.source_data,
+        parts.criteria,
     )
 
 
 def _callbacks(run: Run, parts: Parts, engine: Engine) -> list[Callback]:
-    """What ``--track`` measures between epochs; the test split is the loop's own affair."""
+    """What is measured between epochs: numbers of layers, and what ``--track`` asks for; the test split is the loop's own affair."""
     config = parts.config
+    layers = LayerLog(run, parts.terms, engine.comm)
     features = FeatureTracking(run, parts.data, parts.classifier, engine.comm, engine.device, engine.autocast, seed=config.data_seed)
-    return [features] if "features" in config.track else []
+    return [*([features] if "features" in config.track else []), *([layers] if layers.wanted else [])]
 
 
 def _started(run: Run, parts: Parts, engine: Engine, steps_per_epoch: int) -> RunStarted:

@@ -84,7 +84,7 @@ def test_the_summary_says_result_selection_cost_and_what_to_type_next(holdfast, 
     assert lines[2] == ["test", "200", "76.5", "%", "(70.2", "to", "81.8)", "-", "0.810", "0.061"]
     assert "Weights of epoch 12, selected by val-accuracy.\n" in out
     assert "Cost: 3 min 12 s on cpu, 110 ms a step, 580 images a second, peak memory 812 MiB.\n" in out
-    assert out.endswith("Next: holdfast predict run image.jpg\n")
+    assert out.endswith("Next: holdfast audit run, or holdfast predict run image.jpg\n")
 
 
 def test_the_summary_says_what_a_choice_by_test_is_worth(holdfast, called, monkeypatch):
@@ -113,4 +113,4 @@ def test_the_summary_says_where_training_ended_and_what_fp16_skipped(holdfast, c
 
 
 def test_the_next_command_can_be_pasted(holdfast, called):
-    assert "Next: holdfast predict 'my run' image.jpg\n" in holdfast(*FIT[:-1], "my run").out
+    assert "Next: holdfast audit 'my run', or holdfast predict 'my run' image.jpg\n" in holdfast(*FIT[:-1], "my run").out

@@ -122,7 +122,7 @@ MISTAKES = [
     (
         "command line",
         {"select": "val-acuracy"},
-        "--select: expected one of val-accuracy, val-loss, last, got 'val-acuracy'. Did you mean 'val-accuracy'?",
+        "--select: expected one of val-accuracy, val-loss, val-corrected, last, got 'val-acuracy'. Did you mean 'val-accuracy'?",
     ),
     ("command line", {"milestones": "9,x"}, "--milestones: expected whole numbers such as 9,18,24, got '9,x'."),
     ("YAML", {"milestones": [0]}, "run.yaml: milestones: expected a whole number of at least 1, got 0."),
@@ -161,13 +161,14 @@ MISTAKES = [
     ("command line", {"batch_size": "1", "accumulate": "4"}, "the nearest that is: 4."),
     ("command line", {"model": "resnet50"}, "--model 'resnet50': say where the network comes from, such as timm:resnet50"),
     ("command line", {"model": "tim:resnet50"}, "--model 'tim:resnet50': unknown kind of model 'tim'. Did you mean 'timm'?"),
-    ("command line", {"model": "hf:google/vit"}, "--model 'hf:google/vit': networks of transformers cannot be loaded in this version"),
+    ("command line", {"model": "hf:"}, "--model 'hf:': expected the form hf:FOLDER."),
+    ("command line", {"model": "timm:vit", "max_length": "9"}, "--max-length 9: --model timm:vit reads images, which have no tokens"),
     ("command line", {"model": "open_clip:RN50"}, "--model 'open_clip:RN50': networks of open_clip cannot be loaded in this version"),
     ("command line", {"model": "timm:"}, "--model 'timm:': expected the form timm:resnet50."),
     ("command line", {"model": "python:mine"}, "--model 'python:mine': expected the form python:my_models:build."),
     ("command line", {"model": "demo:glyfnet"}, "--model 'demo:glyfnet': unknown model 'glyfnet'. Did you mean 'glyphnet'?"),
     ("command line", {"data": "demo:digit"}, "DATA 'demo:digit': unknown dataset 'digit'. Did you mean 'digits'?"),
-    ("command line", {"preset": "papr"}, "--preset: expected one of none, paper, got 'papr'. Did you mean 'paper'?"),
+    ("command line", {"preset": "papr"}, "--preset: expected one of none, paper, ju2022, got 'papr'. Did you mean 'paper'?"),
 ]
 
 
@@ -283,17 +284,21 @@ CHANGED = {
     "workers": "3", "threads": "2", "devices": "1", "nodes": "1", "flip": "false",
     "warmup": "cosine", "ema": "0.9", "select_weights": "ema",
     "train_fraction": "0.5", "sampling": "balanced", "class_weights": "balanced", "channels_last": "on",
-    "track": "test", "tracker": "csv",
+    "track": "test", "tracker": "csv", "labels": "as-given", "transition": "pair:0.2", "estimate_from": "run", "val_labels": "clean",
 }  # fmt: skip
 
 
 BESIDE = {
+    "max_length": {"model": "hf:net"},
     "milestones": {"schedule": "step", "milestones": "9"},
     "warmup": {"warmup_steps": "3"},
     "warmup_start": {"warmup_steps": "3"},
     "select_weights": {"ema": "0.9"},
     "folds": {"folds": "3", "fold": "0"},
     "fold": {"folds": "3", "fold": "0"},
+    "amsgrad": {"optimizer": "adamw"},
+    "transition": {"method": "forward"},
+    "estimate_from": {"labels": "robust"},
 }
 """What an option needs to be allowed at all, itself included."""
 

@@ -1,4 +1,4 @@
-"""The training options of the AdaRand paper, by model family."""
+"""The options of the AdaRand paper and of Ju et al., by model family."""
 
 from __future__ import annotations
 
@@ -67,10 +67,11 @@ def test_the_name_of_a_model_decides(model, expected):
     assert is_transformer_or_self_supervised(model) is expected
 
 
-@pytest.mark.parametrize("model", ["timm:resnet50", "timm:vit_base_patch16_224"])
-def test_preset_values_are_options_in_their_range(model):
+@pytest.mark.parametrize("preset", ["paper", "ju2022"])
+@pytest.mark.parametrize("model", ["timm:resnet50", "timm:vit_base_patch16_224", "hf:bert"])
+def test_preset_values_are_options_in_their_range(model, preset):
     fields = {field.name for field in dataclasses.fields(FitConfig)}
-    for key, value in preset_layer("paper", model).values.items():
+    for key, value in preset_layer(preset, model).values.items():
         assert key in fields
         assert typed_value(key, value, key) == value
 
@@ -78,3 +79,62 @@ def test_preset_values_are_options_in_their_range(model):
 def test_a_preset_is_never_changed_by_its_user():
     paper("timm:resnet50").milestones.append(170)
     assert paper("timm:resnet50").milestones == [60, 120, 160]
+
+
+def robust(model, **options):
+    return resolve([command_line({**NEEDED, "model": model, "preset": "ju2022", **options})])
+
+
+def distance_of(config):
+    (entry,) = [entry for entry in config.methods if entry["name"] == "distance"]
+    return {key: entry[key] for key in ("norm", "radius", "ratio", "head_radius", "layers", "bn")}
+
+
+def test_the_release_of_ju_et_al_trains_images_with_amsgrad_by_steps():
+    config = robust("torchvision:resnet101")
+    assert (config.optimizer, config.amsgrad, config.lr, config.weight_decay) == ("adamw", True, 1e-4, 0.0)
+    assert (config.schedule, config.milestones, config.epochs, config.batch_size) == ("step", [10, 20], 30, 32)
+    assert [entry["name"] for entry in config.methods] == ["plain"]
+
+
+def test_the_release_of_ju_et_al_trains_texts_with_a_falling_line():
+    config = robust("hf:bert")
+    assert (config.optimizer, config.amsgrad, config.lr, config.schedule) == ("adamw", False, 2e-5, "linear")
+    assert distance_of(robust("hf:bert", method="distance"))["radius"] == "*attention*=1,*encoder*!*attention*=1"
+
+
+@pytest.mark.parametrize(
+    ("model", "norm", "layers", "bn"),
+    [
+        ("torchvision:resnet101", "infop", "layer*", "diagonal"),
+        ("timm:resnext50_32x4d", "infop", "layer*", "diagonal"),
+        ("demo:glyphnet", "infop", "all", "diagonal"),
+        ("torchvision:vit_b_16", "frob", "encoder", "off"),
+        ("timm:vit_base_patch16_224", "frob", "blocks", "off"),
+        ("timm:swin_tiny_patch4_window7_224", "frob", "all", "off"),
+    ],
+)
+def test_ju2022_says_which_layers_of_a_network_are_bounded(model, norm, layers, bn):
+    expected = {"norm": norm, "radius": "1", "ratio": "auto", "head_radius": "1", "layers": layers, "bn": bn}
+    assert distance_of(robust(model, method="adarand+distance")) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"method.radius": "0.5"}, {"radius": "0.5"}),
+        ({"method.ratio": "0.5"}, {"radius": "none", "ratio": "0.5"}),
+        ({"method.distance.radius": "layer4=2"}, {"radius": "layer4=2", "layers": "all"}),
+        ({"method.head-radius": "none", "method.bn": "off"}, {"head_radius": "none", "bn": "off"}),
+        ({"method": [{"name": "distance", "norm": "frob", "ratio": 0.2}]}, {"norm": "frob", "radius": "none", "ratio": "0.2"}),
+    ],
+)
+def test_what_is_typed_wins_over_the_options_of_ju2022(options, changed):
+    plain = distance_of(robust("torchvision:resnet18", method="distance"))
+    assert distance_of(robust("torchvision:resnet18", **{"method": "distance", **options})) == plain | changed
+
+
+def test_a_resolved_run_of_ju2022_resolves_to_itself():
+    config = robust("torchvision:resnet18", method="distance", **{"method.radius": "0.5"})
+    again = resolve([command_line(dataclasses.asdict(config))])
+    assert again == config

@@ -69,7 +69,8 @@ def test_the_examples_of_a_method_page_resolve(record):
     typed = resolve([command_line({**parsed.values, "data": parsed.words[0]})])
     needed = {"data": "cars/", "model": "timm:resnet50", "out": "runs/cars"}
     assert resolve([from_yaml("run.yaml", {**needed, **yaml.safe_load(blocks["yaml"])})]) == typed
-    assert typed.method == parse_methods(record.name)
+    examples = {option.name: option.example for option in record.options if option.example}
+    assert typed.method == parse_methods([{"name": record.name, **examples}])
 
 
 def test_the_overview_has_a_row_and_a_page_for_each_method():
@@ -87,7 +88,7 @@ def test_the_page_of_options_has_every_field_with_default_and_help():
         assert f" {spelled} " in text.replace(",", " ")
         assert squeezed(field.metadata["help"]) in squeezed(text)
     assert "--lr NUMBER 0.01 a number of at least 0 learning rate" in text
-    assert "--select CHOICE val-accuracy val-accuracy , val-loss , last which epoch's weights are kept" in text
+    assert "--select CHOICE val-accuracy val-accuracy , val-loss , val-corrected , last which epoch's weights are kept" in text
 
 
 def test_text_shows_as_it_is():

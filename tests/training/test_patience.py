@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -77,10 +77,10 @@ def test_the_weights_that_are_kept_decide(select_weights: str, epochs: int, fit:
     offered: list[float] = []
     offer = Selection.offer
 
-    def scripted(self: Selection, epoch: int, step: int, *, accuracy: float, loss: float) -> bool:
+    def scripted(self: Selection, epoch: int, step: int, *, accuracy: float, loss: float, further: Mapping[str, float]) -> bool:
         offered.append(accuracy)
         # The average, which is offered second, gets better in every epoch, the trained weights in none.
-        return offer(self, epoch, step, accuracy=0.5 if len(offered) % 2 else 0.1 * epoch, loss=loss)
+        return offer(self, epoch, step, accuracy=0.5 if len(offered) % 2 else 0.1 * epoch, loss=loss, further=further)
 
     monkeypatch.setattr(Selection, "offer", scripted)
     run = fit(epochs=4, patience=1, ema=0.5, select_weights=select_weights)

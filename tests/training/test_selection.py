@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from tests.training.small_runs import assert_same_tensors
 
-from holdfast.data import ImageData
+from holdfast.data import RunData
 from holdfast.errors import ConfigError
 from holdfast.run import Run
 from holdfast.training.events import EpochDone, Evaluating, Event
@@ -48,12 +48,22 @@ def test_weights_are_wanted_as_long_as_one_criterion_points_at_them() -> None:
     assert wanted == [(True, {1}), (True, {1, 2}), (True, {2, 3}), (False, {2, 3})]
 
 
+def test_a_further_criterion_has_a_best_epoch_of_its_own() -> None:
+    selection = Selection()
+    offered = [
+        selection.offer(epoch, epoch, accuracy=0.5, loss=1.0, further={"val-corrected": value})
+        for epoch, value in enumerate([-0.2, 1.1, 1.1], start=1)
+    ]
+    assert (selection.best["val-corrected"].epoch, offered) == (2, [True, True, False])
+    assert selection.epochs == {1, 2}
+
+
 def script_accuracies(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:
     """Selection is told these accuracies, epoch after epoch; the loss is as it is."""
     offer = Selection.offer
 
-    def scripted(self: Selection, epoch: int, step: int, *, accuracy: float, loss: float) -> bool:
-        return offer(self, epoch, step, accuracy=accuracies[epoch - 1], loss=loss)
+    def scripted(self: Selection, epoch: int, step: int, *, accuracy: float, loss: float, further: Mapping[str, float]) -> bool:
+        return offer(self, epoch, step, accuracy=accuracies[epoch - 1], loss=loss, further=further)
 
     monkeypatch.setattr(Selection, "offer", scripted)
 
@@ -105,9 +115,9 @@ def test_without_validation_the_last_epoch_is_kept_and_said_so(
 def test_the_test_split_is_read_after_training_once_for_each_candidate(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     script_accuracies(monkeypatch, 0.2, 0.6, 0.5)
     happened: list[Any] = []
-    real = ImageData.batches
+    real = RunData.batches
 
-    def batches(self: ImageData, split: str, **options: Any) -> Any:
+    def batches(self: RunData, split: str, **options: Any) -> Any:
         happened.append(split)
         return real(self, split, **options)
 
@@ -115,7 +125,7 @@ def test_the_test_split_is_read_after_training_once_for_each_candidate(fit: Fit,
         happened.extend(["epoch done"] * isinstance(event, EpochDone))
         happened.extend([f"says {event.split}"] if isinstance(event, Evaluating) else [])
 
-    monkeypatch.setattr(ImageData, "batches", batches)
+    monkeypatch.setattr(RunData, "batches", batches)
     run = fit(epochs=3, listener=listen)
     last_epoch = len(happened) - happened[::-1].index("epoch done")
     assert "test" not in happened[:last_epoch]

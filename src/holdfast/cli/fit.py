@@ -58,7 +58,7 @@ def _plan(command: dict[str, Any], values: dict[str, Any], quiet: bool) -> None:
     config = _config(command["config"], values)
     if not quiet:
         err.print("looking at data and network and timing a few steps", soft_wrap=True)
-    from holdfast.build import plan_config
+    from holdfast.recipes import plan_config
 
     plan = plan_config(config)
     if is_main_rank():
@@ -67,7 +67,7 @@ def _plan(command: dict[str, Any], values: dict[str, Any], quiet: bool) -> None:
 
 def _fit(file: str | None, values: dict[str, Any], quiet: bool) -> Run:
     config = _config(file, values)
-    from holdfast.build import fit_config
+    from holdfast.recipes import fit_config
 
     with progress(quiet=quiet) as listener:
         return fit_config(config, listener=listener)
@@ -78,7 +78,7 @@ def _resume(command: dict[str, Any], values: dict[str, Any], quiet: bool) -> Run
         raise ConfigError("--config: a resumed run keeps its options; leave --config out, or start a new run without --resume.")
     overrides = machine_options(command_line(values))
     Run.open(command["resume"])
-    from holdfast.build import resume
+    from holdfast.recipes import resume
 
     with progress(quiet=quiet) as listener:
         return resume(command["resume"], overrides=overrides, listener=listener)

@@ -27,6 +27,7 @@ _METAVARS = {
     "head": "NAME",
     "freeze": "PATTERN,...",
     "method": "METHOD",
+    "transition": "MATRIX",
     "plugin": "FILE",
     "device": "DEVICE",
     "out": "RUN",
@@ -35,6 +36,7 @@ _TITLES = {
     "data": "Data",
     "model": "Network",
     "method": "Method",
+    "labels": "Wrong labels",
     "training": "Training",
     "machine": "Machine",
     "output": "Output",
@@ -102,6 +104,10 @@ def fit_page() -> HelpPage:
                 "digits and network come with holdfast; two methods joined, half a minute",
                 "holdfast fit demo:digits --model demo:glyphnet --method adarand+l2-sp --method.adarand.weight 0.1 --no-flip --shots 10 "
                 "--out runs/digits",
+            ),
+            (
+                "a table whose labels are partly wrong, nobody knows which",
+                "holdfast fit noisy.csv --model timm:resnet18 --labels robust --out runs/robust",
             ),
         ),
         closing=(

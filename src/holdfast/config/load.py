@@ -17,7 +17,7 @@ from holdfast.config.checks import check_config
 from holdfast.config.layers import Layer
 from holdfast.config.methods import PREFIX, MethodChoice
 from holdfast.config.plugins import load_plugin
-from holdfast.config.presets import preset_layer
+from holdfast.config.presets import labels_layer, preset_layer, preset_methods
 from holdfast.config.schema import RELEVANT_FIELDS, FitConfig
 from holdfast.config.values import FIELDS, typed_value
 from holdfast.errors import ConfigError
@@ -38,8 +38,8 @@ def resolve(layers: Sequence[Layer]) -> FitConfig:
     """
     typed = [dataclasses.replace(layer, values=_typed_values(layer)) for layer in layers]
     given = {key: layer for layer in typed for key in layer.values}
-    preset, model = (given[key].values[key] if key in given else getattr(FitConfig, key) for key in ("preset", "model"))
-    typed.insert(0, preset_layer(preset, model))
+    preset, model, labels = (given[key].values[key] if key in given else getattr(FitConfig, key) for key in ("preset", "model", "labels"))
+    typed[:0] = [preset_layer(preset, model), labels_layer(labels)]
     holder = {key: layer for layer in typed for key in layer.values}
     values = {key: layer.values[key] for key, layer in holder.items() if key in FIELDS and key != "method"}
 
@@ -55,7 +55,8 @@ def resolve(layers: Sequence[Layer]) -> FitConfig:
         values.pop("milestones", None)  # those of a preset go with its schedule
     if "warmup_epochs" in given and "warmup_steps" not in given:
         values.pop("warmup_steps", None)  # a preset's warm-up gives way to one in epochs
-    config = FitConfig(method=choice.resolve(), **values)
+    methods = choice.resolve(preset_methods(preset, model), constrained=labels == "robust", transition=values.get("transition"))
+    config = FitConfig(method=methods, **values)
     check_config(config, spell, layers[-1].example)
     return config
 

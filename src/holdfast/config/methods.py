@@ -46,7 +46,8 @@ class MethodChoice:
 
         Args:
             preset: Options by method and name that a preset brings, for what no layer says.
-            constrained: Whether ``distance`` joins the methods where none of them holds the weights near their start.
+            constrained: Whether ``distance`` joins the methods where none of them holds the weights near their start. It then leaves the
+                head alone, whose useful radius depends on the size of the features.
             transition: The matrix for corrections that were given none of their own.
 
         Raises:
@@ -54,7 +55,7 @@ class MethodChoice:
         """
         entries = parse_methods(self.spec, label=self.label)
         if constrained and not {entry["name"] for entry in entries} & CONSTRAINTS:
-            entries += parse_methods("distance", task_loss=False)
+            entries += parse_methods([{"name": "distance", "head_radius": "none"}], task_loss=False)
         for entry in entries:
             entry |= _left(preset.get(entry["name"], {}), self._given(entry["name"]))
         for key, (value, spelled) in self.options.items():

@@ -50,8 +50,8 @@ class FitConfig:
 
     data: str = _option(
         "",
-        "a folder of images (CLASS/… or train|val|test/CLASS/…), a .csv or .jsonl table (columns path, label, and where wanted split, "
-        "weight, id), torchvision:NAME, hf:FOLDER or demo:NAME; see 'holdfast list datasets'",
+        "a folder of images (CLASS/… or train|val|test/CLASS/…), a .csv or .jsonl table (columns path or text, label, and where wanted "
+        "split, weight, id), torchvision:NAME, hf:FOLDER or demo:NAME; see 'holdfast list datasets'",
         "data",
         numbers=False,
     )
@@ -87,6 +87,9 @@ class FitConfig:
     skip_bad: bool = _option(False, "drop unreadable images and list them, instead of stopping", "data")
     allow_empty_classes: bool = _option(False, "go on when a class has no training example", "data")
     image_size: int | None = _option(None, "side of the input in pixels (default: the model's own)", "data", allowed=Range(8, 4096))
+    max_length: int | None = _option(
+        None, "tokens at most of a text, for networks of texts (default: 128, or what the network takes)", "data", allowed=Range(2)
+    )
     augment: Literal["crop", "resized-crop", "none"] = _option(
         "crop", "training augmentation: random crop and flip; random crop of 8-100 % of the area and flip; nothing", "data"
     )
@@ -95,7 +98,7 @@ class FitConfig:
         "model", "channel statistics: the model's own, or mean = std = 0.5 for every model", "data"
     )
 
-    model: str = _option("", "timm:NAME, torchvision:NAME, demo:NAME or python:MODULE:FUNCTION", "model")
+    model: str = _option("", "timm:NAME, torchvision:NAME, hf:FOLDER or hf:ID (texts), demo:NAME or python:MODULE:FUNCTION", "model")
     weights: str | None = _option(None, "file with pretrained weights (safetensors or a torch file), or 'random'", "model", numbers=False)
     head: str | None = _option(None, "name of the final Linear layer, where it is not found by itself", "model")
     head_dropout: float | None = _option(
@@ -122,6 +125,32 @@ class FitConfig:
         "method",
         numbers=False,
     )
+    labels: Literal["as-given", "robust"] = _option(
+        "as-given",
+        "take the training labels at their word, or expect wrong ones: 'robust' estimates how often each class is labelled as each other, "
+        "corrects the loss by that, holds the weights near their start (distance) and selects by val-corrected",
+        "labels",
+        numbers=False,
+    )
+    transition: str | None = _option(
+        None,
+        "how often each class is labelled as each other: a file of 'holdfast labels estimate', or symmetric:0.4 or pair:0.3; for --labels "
+        "robust (default: estimated), backward, forward and --select val-corrected",
+        "labels",
+    )
+    estimate_from: Literal["features", "run"] = _option(
+        "features",
+        "how --labels robust estimates it: from features of the pretrained network, in seconds, or from a first run with the labels as "
+        "they are",
+        "labels",
+        numbers=False,
+    )
+    val_labels: Literal["as-given", "clean", "noisy"] = _option(
+        "as-given",
+        "what is known of the labels of val: checked, or as wrong as those of train, as they are taken for",
+        "labels",
+        numbers=False,
+    )
     plugin: list[str] = dataclasses.field(
         default_factory=list,
         metadata={
@@ -132,8 +161,12 @@ class FitConfig:
         },
     )
 
-    preset: Literal["none", "paper"] = _option(
-        "none", "named training options; 'paper' follows the AdaRand paper for the model family", "training", numbers=False
+    preset: Literal["none", "paper", "ju2022"] = _option(
+        "none",
+        "named training options; 'paper' follows the AdaRand paper for the model family, 'ju2022' the release of Ju et al., and sets the "
+        "options of distance where it is chosen",
+        "training",
+        numbers=False,
     )
     epochs: int = _option(30, "passes over the training split", "training", allowed=COUNT)
     batch_size: int = _option(64, "examples per optimizer step, over all ranks and accumulation", "training", allowed=COUNT)
@@ -149,8 +182,9 @@ class FitConfig:
     )
     momentum: float = _option(0.9, "momentum of SGD", "training", allowed=Range(0, 0.9999))
     weight_decay: float = _option(0.0, "weight decay of the optimizer", "training", allowed=NOT_NEGATIVE)
-    schedule: Literal["cosine", "step", "constant"] = _option(
-        "cosine", "learning rate over time: cos(7π/16 · t/T); falling at --milestones; constant", "training"
+    amsgrad: bool = _option(False, "let AdamW divide by the largest second moment so far", "training")
+    schedule: Literal["cosine", "step", "linear", "constant"] = _option(
+        "cosine", "learning rate over time: cos(7π/16 · t/T); falling at --milestones; falling to 0 in a line; constant", "training"
     )
     milestones: list[int] = dataclasses.field(
         default_factory=list,
@@ -180,7 +214,11 @@ class FitConfig:
     patience: int | None = _option(
         None, "stop after this many epochs without a better validation result by --select", "training", allowed=COUNT
     )
-    select: Literal["val-accuracy", "val-loss", "last"] = _option("val-accuracy", "which epoch's weights are kept", "training")
+    select: Literal["val-accuracy", "val-loss", "val-corrected", "last"] = _option(
+        "val-accuracy",
+        "which epoch's weights are kept; val-corrected: the best accuracy on true labels, as far as wrong ones and --transition tell",
+        "training",
+    )
     seed: int = _option(0, "seed of the head, the order of examples, augmentation and noise", "training", allowed=SEED)
     precision: Literal["fp32", "bf16", "fp16"] = _option("fp32", "arithmetic of the forward pass", "training")
 
@@ -240,6 +278,12 @@ class FitConfig:
         """The methods in canonical form; only after the configuration is resolved."""
         assert isinstance(self.method, list)
         return self.method
+
+    @property
+    def matrix(self) -> str | None:
+        """The transition matrix that the user or an estimate gave, for the loss or for the selection."""
+        given = (str(entry["transition"]) for entry in self.methods if entry.get("transition", "none") != "none")
+        return self.transition or next(given, None)
 
     @property
     def primary_weights(self) -> Literal["raw", "ema"]:

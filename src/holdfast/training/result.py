@@ -5,10 +5,12 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
 
+from holdfast.labels.report import noise_report
 from holdfast.training.checkpoint import drop_weights, load_weights
 from holdfast.training.evaluate import Predictions, measure
 from holdfast.training.loop import Trainer
@@ -52,12 +54,13 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
             "stopped_early": trainer.stopped_early,
             "skipped_updates": trainer.skipped,
         },
-        "train": measure(trainer.predict("train")),
+        "train": measure(trained := trainer.predict("train")),
         "val": selections[0]["val"],
         "test": selections[0]["test"],
         "selections": selections,
         "terms": _terms(trainer),
         "cost": _cost(trainer),
+        **_noise(trained, trainer),
     }
     if job.engine.is_main:
         predictions = evaluated[candidates[0].state]
@@ -135,6 +138,17 @@ def _terms(trainer: Trainer) -> dict[str, dict[str, float | None]]:
     rows = trainer.job.run.history
     last = rows[-1] if rows else {}
     return {name: {"weight": weight, "last": _number(last.get(name))} for name, weight in trainer.objective.multipliers.items()}
+
+
+def _noise(trained: Predictions, trainer: Trainer) -> dict[str, Any]:
+    """What became of wrong training labels, where the data tells the truth."""
+    data = trainer.job.data
+    truth = data.true_labels("train")
+    if truth is None or not (known := truth >= 0).any():
+        return {}
+    predicted = trained.logits.argmax(dim=1).numpy()
+    report = noise_report(truth[known], data.labels("train")[known], predicted[known], len(data.classes))
+    return {"noise": {"n": int(known.sum()), **{name: value for name, value in asdict(report).items() if name != "transition"}}}
 
 
 def _number(cell: object) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["Chosen", "Selection"]
@@ -20,7 +21,9 @@ class Chosen:
 
 
 class Selection:
-    """Best epochs by validation accuracy and loss, and by test accuracy where that is tracked; ties go to the earliest.
+    """Best epochs by validation accuracy and loss, by further criteria, and by test accuracy where that is tracked.
+
+    Ties go to the earliest.
 
     Example:
         >>> selection = Selection()
@@ -33,12 +36,13 @@ class Selection:
     def __init__(self) -> None:
         self.best: dict[str, Chosen] = {}
 
-    def offer(self, epoch: int, step: int, *, accuracy: float, loss: float) -> bool:
-        """Compare an epoch with the best so far; whether its weights are to be kept."""
-        # Both are written as "larger is better", so one comparison serves; a loss of NaN would win or lose every comparison.
+    def offer(self, epoch: int, step: int, *, accuracy: float, loss: float, further: Mapping[str, float] = MappingProxyType({})) -> bool:
+        """Compare an epoch with the best so far, ``further`` being criteria by name; whether its weights are to be kept."""
+        # All are written as "larger is better", so one comparison serves; a loss of NaN would win or lose every comparison.
         by_accuracy = self._take("val-accuracy", Chosen(epoch, step, accuracy))
         by_loss = self._take("val-loss", Chosen(epoch, step, -math.inf if math.isnan(loss) else -loss))
-        return by_accuracy or by_loss
+        by_others = [self._take(by, Chosen(epoch, step, value)) for by, value in further.items()]
+        return by_accuracy or by_loss or any(by_others)
 
     def offer_test(self, epoch: int, step: int, *, accuracy: float) -> bool:
         """As :meth:`offer`, by accuracy on the test split: an optimistic choice, for comparison with papers that made it."""

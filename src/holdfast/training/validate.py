@@ -28,10 +28,11 @@ def validate(trainer: Trainer, row: dict[str, float | int | None]) -> list[str]:
         prefix, improved = "" if form == "raw" else f"{form}_", []
         for split in splits:
             with trainer.candidates.using(form):
-                accuracy, loss = _accuracy_and_loss(trainer, split)
+                accuracy, loss, further = _measured(trainer, split)
             row |= {f"{prefix}{split}_accuracy": accuracy, f"{prefix}{split}_loss": loss}
+            row |= {f"{prefix}{by.replace('-', '_')}": value for by, value in further.items()}
             if split == "val":
-                improved.append(selection.offer(epoch, step, accuracy=accuracy, loss=loss))
+                improved.append(selection.offer(epoch, step, accuracy=accuracy, loss=loss, further=further))
             else:
                 improved.append(selection.offer_test(epoch, step, accuracy=accuracy))
         if any(improved):
@@ -39,9 +40,14 @@ def validate(trainer: Trainer, row: dict[str, float | int | None]) -> list[str]:
     return better
 
 
-def _accuracy_and_loss(trainer: Trainer, split: str) -> tuple[float, float]:
-    """Of the network as it is now; rank 0's numbers for all, so that ranks on unlike processors choose alike and stop together."""
+def _measured(trainer: Trainer, split: str) -> tuple[float, float, dict[str, float]]:
+    """Accuracy, loss and on validation further criteria of the network as it is now.
+
+    They are rank 0's numbers for all, so that ranks on unlike processors choose alike and stop together.
+    """
     predictions, engine = trainer.predict(split), trainer.job.engine
-    measured = torch.tensor([predictions.accuracy, predictions.loss], dtype=torch.float64, device=engine.device)
-    accuracy, loss = engine.comm.broadcast(measured).tolist()
-    return accuracy, loss
+    criteria = trainer.job.criteria if split == "val" else {}
+    values = [predictions.accuracy, predictions.loss, *(criterion(predictions) for criterion in criteria.values())]
+    measured = torch.tensor(values, dtype=torch.float64, device=engine.device)
+    accuracy, loss, *further = engine.comm.broadcast(measured).tolist()
+    return accuracy, loss, dict(zip(criteria, further, strict=True))
