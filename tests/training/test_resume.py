@@ -19,7 +19,7 @@ from tests.training.small_runs import METHODS, OPTIONS, assert_same_run, assert_
 import holdfast
 from holdfast.errors import CheckpointError, Interrupted
 from holdfast.models.glyphnet import glyphnet
-from holdfast.run import Run, directory
+from holdfast.run import Run, storage
 from holdfast.run.files import atomic_write
 from holdfast.training.checkpoint import load_checkpoint
 from holdfast.training.events import (
@@ -150,7 +150,7 @@ def crash_at_write(number: int, *, after: bool) -> Callable[[Path], Any]:
 def fit_with_crash(fit: Fit, number: int, *, after: bool) -> None:
     """Train with a checkpoint after each step, until the write of this number."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(directory, "atomic_write", crash_at_write(number, after=after))
+        patch.setattr(storage, "atomic_write", crash_at_write(number, after=after))
         with pytest.raises(Crash):
             fit(method="adarand", checkpoint_minutes=0.0)
 
