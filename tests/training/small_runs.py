@@ -91,6 +91,7 @@ def each(methods: Iterable[str]) -> list[Any]:
 FURTHER_OPTIONS: dict[str, dict[str, Any]] = {
     "uot": {"source_data": "demo:digits"},
     "dr-tune": {"lr": 0.1},  # the queue's part of the loss does not move the network
+    **{name: {"lr": 0.1} for name in ("forward", "gce", "gce-truncated", "js", "gjs")},  # whose gradients are small at the start
     **{name: {"lr": 0.1} for name in ("distance", "distance-infop", "distance-infop_exact")},  # so that updates leave the balls
 }
 
