@@ -117,6 +117,14 @@ def test_a_vacuous_bound_is_called_so(record, capsys):
     assert "new examples should cost at most 2.5 on average, of the largest loss, 4," in summary(record, capsys)
 
 
+def test_a_bound_that_the_test_loss_exceeds_is_said_not_to_hold(record, capsys):
+    record["bound"] |= {"vacuous": False, "bound": 2.5, "C": 4.0}
+    record["gap"] |= {"test_loss": 2.4, "split": "test"}
+    assert "; on test they cost 2.4." in summary(record, capsys)
+    record["gap"]["test_loss"] = 2.6
+    assert "but on test they cost 2.6, which is more, so they do not hold here" in summary(record, capsys)
+
+
 def test_noise_that_second_derivatives_do_not_predict_is_pointed_out(record, capsys):
     record["noise_stability"][2] |= {"ratio": 30.0}
     assert "which is far off: read the numbers from second derivatives with care" in summary(record, capsys)

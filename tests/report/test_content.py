@@ -165,8 +165,14 @@ def test_a_vacuous_bound_is_called_so_in_plain_words(reports):
 def test_a_bound_above_guessing_is_called_empty_too(report):
     audit = {**audit_of(vacuous=False), "features": None, "spectrum": None, "layers": []}
     assert "Guessing among the 2 classes loses 0.693" in report(audit).section("bound").text
-    audit["bound"]["bound"] = 0.6
+    audit["bound"]["bound"], audit["gap"]["test_loss"] = 0.6, 0.5
     assert "Guessing" not in report(audit).section("bound").text
+
+
+def test_a_bound_below_the_test_loss_is_said_not_to_hold(report):
+    audit = {**audit_of(vacuous=False), "features": None, "spectrum": None, "layers": []}
+    audit["bound"]["bound"], audit["gap"]["test_loss"] = 0.6, 0.7
+    assert "on the test split it is 0.700, which is more: the assumptions do not hold" in report(audit).section("bound").text
 
 
 def test_assumptions_and_notes_are_listed_in_full(reports):

@@ -131,7 +131,12 @@ def _bound(bound: Mapping[str, Any] | None, gap: Mapping[str, Any]) -> str:
     text = f"new examples should cost at most {_number(bound['bound'])} on average, of {largest}, if its assumptions hold (see audit.json)"
     if gap["test_loss"] is None:
         return f"{text}."
-    return f"{text}; on {gap['split']} they cost {_number(gap['test_loss'])}."
+    seen_there = f"on {gap['split']} they cost {_number(gap['test_loss'])}"
+    if gap["test_loss"] > bound["bound"]:
+        return (
+            f"{text}; but {seen_there}, which is more, so they do not hold here: compare runs by it, and rely on the {gap['split']} loss."
+        )
+    return f"{text}; {seen_there}."
 
 
 def _features(features: Mapping[str, Any] | None) -> str:

@@ -61,7 +61,7 @@ def bound(subject: Subject) -> Section | None:
     if not isinstance(record, Mapping) or number(record.get("bound")) is None:
         return None
     blocks: list[Block] = [
-        Text(_verdict(record, len(subject.classes))),
+        Text(_verdict(record, len(subject.classes), number(at(subject.audit, "gap", "test_loss")))),
         Facts("How the bound comes about", _terms(record, at(subject.audit, "gap"))),
     ]
     assumptions = record.get("assumptions")
@@ -82,8 +82,8 @@ def _accuracy(record: Mapping[str, Any], split: str) -> str:
     return accuracy_interval(record.get(f"{split}_accuracy"), record.get(f"{split}_accuracy_ci95"))
 
 
-def _verdict(record: Mapping[str, Any], classes: int) -> str:
-    """What the bound says, in words; plainly when it says nothing."""
+def _verdict(record: Mapping[str, Any], classes: int, test_loss: float | None) -> str:
+    """What the bound says, in words; plainly when it says nothing, or what is not so."""
     value, ceiling = amount(record.get("bound")), amount(record.get("C"))
     if record.get("vacuous") is not False:
         return (
@@ -93,6 +93,8 @@ def _verdict(record: Mapping[str, Any], classes: int) -> str:
     promise = (
         f"Under the assumptions below, the expected loss on new data is at most {value} nats, where {ceiling} would be the worst possible"
     )
+    if test_loss is not None and test_loss > (number(record.get("bound")) or math.inf):
+        return f"{promise}. But on the test split it is {amount(test_loss)}, which is more: the assumptions do not hold for this network."
     if classes > 1 and (number(record.get("bound")) or 0.0) >= math.log(classes):
         guessing = amount(math.log(classes))
         return f"{promise}. Guessing among the {classes} classes loses {guessing}, so the promise is an empty one all the same."
