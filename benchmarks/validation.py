@@ -153,7 +153,8 @@ def table(audits: Mapping[Cell, Mapping[str, Any]]) -> list[str]:
     lines.append("|---" * (len(groups) + 1) + "|")
     for measure in MEASURES:
         found = [correlation(group, measure) for group in groups.values()]
-        lines.append(f"| {measure.name} | " + " | ".join(f"{one.kendall:+.2f}, {one.spearman:+.2f}" for one in found) + " |")
+        shown = (f"{one.kendall:+.2f}, {one.spearman:+.2f}" if one.n > 2 else "not measured" for one in found)
+        lines.append(f"| {measure.name} | " + " | ".join(shown) + " |")
     return lines
 
 

@@ -63,3 +63,4 @@ def test_the_table_tells_numbers_of_images_apart(tmp_path: Path) -> None:
     assert lines[0] == "| measure | τ, ρ (all runs, 6) | τ, ρ (5 a class, 3) | τ, ρ (20 a class, 3) |"
     row = next(line for line in lines if line.startswith("| distance from"))
     assert row.endswith("| +1.00, +1.00 | -1.00, -1.00 |")
+    assert "| trace of the Hessian | not measured | not measured | not measured |" in lines
