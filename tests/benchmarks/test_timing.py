@@ -6,6 +6,7 @@ import itertools
 import json
 import statistics
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -69,12 +70,20 @@ def test_what_only_some_steps_do_counts_in_a_mean(monkeypatch: pytest.MonkeyPatc
     assert interleave(base, other, cpu, steps=4, blocks=2, warmup=0, typical=statistics.mean).ratio == pytest.approx(2.0)
 
 
+def operations(work: Callable[[], object]) -> int:
+    """How many operations of tensors a call makes."""
+    with torch.profiler.profile() as profile:
+        work()
+    return sum(event.name.startswith("aten::") for event in profile.events())
+
+
 @pytest.mark.parametrize("method", sorted(EXTRA_WORK | WHOLE_STEPS))
 def test_every_floor_can_be_timed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Setting, "build", _small)
     work = (EXTRA_WORK | WHOLE_STEPS)[method](TINY, torch.device("cpu"))
-    work()
-    work()
+    work()  # what is made once, such as the buffers of an optimizer
+    calls = [operations(work) for _ in range(2)]
+    assert calls[0] == calls[1] > 0, "a floor does the same work in each step"
 
 
 def test_rows_have_the_published_keys(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

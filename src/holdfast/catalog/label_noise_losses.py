@@ -18,8 +18,8 @@ _DAC = "Thulasidasan et al., Combating Label Noise in Deep Learning Using Absten
 _APL = "Ma et al., Normalized Loss Functions for Deep Learning with Noisy Labels, ICML 2020"
 _MIXUP = "Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018"
 
-_COST = "1.00 (floor 1.00): a few operations on the logits"
-_STATE_COST = "1.00 (floor 1.00): a few operations on the logits, and memory of N x K numbers"
+_COST = "not measured in a step: a few operations on the logits"
+_STATE_COST = "not measured in a step: a few operations on the logits, and memory of N x K numbers"
 _MATRIX_NEEDS = "the transition matrix of the labels (--method.transition); hard labels"
 _SINGLE_LABEL = "the observed classes must be those of the matrix"
 
@@ -190,7 +190,7 @@ LABEL_NOISE_LOSSES: tuple[Method, ...] = (
             Option("views", int, 0, "further augmented views of each example (GJS); 1 in the paper", low=0, high=8, source="holdfast: JS"),
         ),
         needs="hard labels; with views, augmentation",
-        cost="1.00 (floor 1.00); with each further view a forward and a backward pass more",
+        cost="not measured in a step: a few operations on the logits; with each further view a forward and a backward pass more",
         good_for="wrong labels; with views, many classes",
         caveats="With views, BatchNorm statistics follow each view by itself. π₁ has to be chosen.",
         sources=(_JS,),
@@ -292,7 +292,7 @@ LABEL_NOISE_LOSSES: tuple[Method, ...] = (
             Option("alpha", float, 0.2, "of the Beta distribution (α); 1 is common for noise", low=1e-3, source=f"{_MIXUP}: ImageNet"),
         ),
         needs="inputs that can be mixed, such as images; no weights of examples",
-        cost="1.00 (floor 1.00): one mixed copy of the inputs",
+        cost="not measured in a step: one mixed copy of the inputs",
         good_for="regularization in general, and some wrong labels",
         caveats=(
             "Other methods see soft targets, which class-conditional ones such as adarand refuse. Training accuracy is that of mixed "

@@ -11,19 +11,17 @@ from torch import Tensor
 from holdfast.errors import ConfigError
 from holdfast.labels.transition import Matrix, inverse
 from holdfast.losses.corrections import backward_correction, backward_correction_by_class, clip_inverse
-from holdfast.losses.functional import cross_entropy
-from holdfast.losses.given_transition import read_correctable
+from holdfast.losses.given_transition import TransitionLoss
 from holdfast.losses.per_example import weighted_mean
-from holdfast.losses.placement import device_of
-from holdfast.terms import Needs, Scope, TaskLoss
-from holdfast.types import Source, Step, Update
+from holdfast.terms import Scope
+from holdfast.types import Step, Update
 
 __all__ = ["BackwardCorrection"]
 
 log = logging.getLogger("holdfast")
 
 
-class BackwardCorrection(TaskLoss):
+class BackwardCorrection(TransitionLoss):
     """Cross-entropy corrected by the inverse of a transition matrix, so that in expectation it is the one of the true labels.
 
     Patrini et al., CVPR 2017; Ju, Li and Zhang, ICML 2022, whose release this is with all options at their defaults. The loss of a batch
@@ -39,7 +37,6 @@ class BackwardCorrection(TaskLoss):
         force: Whether a matrix that is too close to singular is used all the same.
     """
 
-    NEEDS = Needs(hard_labels=True, weights=True)
     STATE = ("inverse", "negative_batches")
 
     inverse: Tensor  # (K, K) float64
@@ -56,39 +53,26 @@ class BackwardCorrection(TaskLoss):
         start_epoch: int = 0,
         force: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(transition=transition, start_epoch=start_epoch, force=force)
         if clamp_min != "none" and nonneg != "none":
             raise ConfigError("--method backward: clamp_min acts on examples and nonneg on classes; give one of them")
-        self.transition = transition
         self.clamp_min = None if clamp_min == "none" else float(clamp_min)
         self.nonneg = nonneg
         self.clip_inverse = clip_inverse
         self.ridge = ridge
-        self.start_epoch = start_epoch
-        self.force = force
         if nonneg != "none":
             self.SCOPE = Scope.BATCH  # type: ignore[misc]  # of this object: only then does it look at the batch jointly
         self._sums: list[Tensor] = []
         self._warned = False
-        self._given: Matrix | None = None
 
-    def check(self, num_classes: int) -> None:
-        """Read the matrix, and refuse one that cannot correct."""
-        self._given = read_correctable(self.transition, num_classes, force=self.force)
-
-    def setup(self, source: Source) -> None:
+    def take(self, matrix: Matrix, device: torch.device) -> None:
         """Invert the matrix."""
-        if self._given is None:
-            self.check(source.num_classes)
-        assert self._given is not None
-        found = torch.as_tensor(inverse(self._given, ridge=self.ridge), device=device_of(source))
+        found = torch.as_tensor(inverse(matrix, ridge=self.ridge), device=device)
         self.inverse = clip_inverse(found) if self.clip_inverse else found
         self.negative_batches = torch.zeros((), dtype=torch.int64, device=found.device)
 
-    def loss(self, step: Step) -> Tensor:
+    def corrected(self, step: Step) -> Tensor:
         """``(1/B) Σ_i w_i Σ_k R[y_i, k] (-log p_ik)``, or with ``nonneg`` the sum of what is made of each class's share."""
-        if step.epoch < self.start_epoch:
-            return weighted_mean(cross_entropy(step.logits, step.labels), step.weights)
         if self.nonneg != "none":
             return self._by_class(step)
         losses = backward_correction(step.logits, step.labels, self.inverse, clamp_min=self.clamp_min, reduction="none")
