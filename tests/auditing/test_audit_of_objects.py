@@ -272,3 +272,10 @@ def test_slow_products_are_made_on_fewer_examples_unless_their_number_was_asked_
     asked = audit(tuned, start=start, train=data, budget=20, rtol=0.9, samples=128)
     assert asked.settings.samples == 128
     assert not any("instead of 128" in note for note in asked.notes)
+
+
+def test_a_distance_form_from_short_recursions_is_called_rough(net, data):
+    tuned, start = net
+    found = audit(tuned, start=start, train=data, budget="none", rtol=0.02, samples=6)
+    assert found.bound.distance_measure > 0
+    assert any(note.startswith("The distance form of the bound is rough: the positive part of the trace of ") for note in found.notes)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from holdfast.auditing.bench import Bench
 from holdfast.auditing.gap import Fit
 from holdfast.auditing.options import AuditOptions
+from holdfast.auditing.spectrum import positive_trace
 from holdfast.errors import ConfigError
 from holdfast.measures.bounds import Bound, BoundSetting, cross_entropy_ceiling, distance_bound, hessian_bound
 from holdfast.measures.hessian_distance import HessianDistance
@@ -58,10 +59,15 @@ def measure_positive_traces(bench: Bench, budget: Budget) -> dict[str, float] | 
     if within is not None and needed > within:
         bench.notes.append("The distance form of the bound was left out: it takes the trace of each layer by itself; type --full.")
         return None
-    return {
-        block.name: max(spectral_density(block, steps=steps, probes=probes, seed=bench.options.seed).positive_trace.value, 0.0)
-        for block in blocks
-    }
+    densities = (spectral_density(block, steps=steps, probes=probes, seed=bench.options.seed) for block in blocks)
+    found = {block.name: positive_trace(density, bench.options.rtol) for block, density in zip(blocks, densities, strict=True)}
+    unsettled = sum(not trace["met"] for trace in found.values() if trace is not None)
+    if unsettled:
+        bench.notes.append(
+            f"The distance form of the bound is rough: the positive part of the trace of {unsettled} of {len(found)} layers is not known "
+            f"to the relative accuracy of {bench.options.rtol:g}{'' if bench.options.full else '; type --full'}."
+        )
+    return {name: 0.0 if trace is None else max(trace["value"], 0.0) for name, trace in found.items()}
 
 
 def distance_form(moved: Mapping[str, float], traces: Mapping[str, float] | None, setting: BoundSetting) -> Bound | None:
