@@ -119,6 +119,12 @@ def test_a_directory_without_permission_is_one_sentence(tmp_path):
             Run.create(tmp_path / f"{mode}", {})
 
 
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(RunError, match=r"--out '.*runs.udcff': the name is not UTF-8"):
+        Run.create(os.path.join(tmp_path, os.fsdecode(b"runs\xff")), {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_checking_a_vacant_place_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Run.check_vacant("runs/new")

@@ -83,6 +83,10 @@ class Run(RunFiles):
         """
         path = Path(path)
         try:
+            str(path).encode()  # config.yaml records the name
+        except UnicodeEncodeError as error:
+            raise RunError(f"--out {str(path)!a}: the name is not UTF-8; choose one of letters and digits") from error
+        try:
             if path.exists():
                 _check_empty(path)
         except PermissionError as error:
