@@ -178,17 +178,17 @@ def project_infop_(weight: Tensor, start: Tensor | None, radius: float | Tensor,
 
 def project_infop_exact_(weight: Tensor, start: Tensor | None, radius: float | Tensor, *, rows: int = 1) -> Tensor:
     """:func:`project_infop_exact` in place; returns the sums of the rows there were."""
-    difference = widen(weight) if start is None else widen(weight) - widen(start)
-    magnitudes = difference.abs()
-    sums = magnitudes.sum(dim=tuple(range(rows, weight.ndim)))
-    bound = torch.as_tensor(radius, dtype=sums.dtype, device=sums.device).expand_as(sums)
-    active = sums > bound
-    if active.any():
-        shrunk = torch.zeros_like(magnitudes)
-        shrunk[active] = _shrink(magnitudes[active].flatten(1), bound[active]).reshape(magnitudes[active].shape)
-        moved = shrunk.copysign_(difference) if start is None else shrunk.copysign_(difference).add_(widen(start))
-        weight.copy_(torch.where(_beside(active, weight), moved, weight))
-    return sums
+    ordered, origin = _in_memory_order(weight, start)
+    matrix, origins = (None if tensor is None else tensor.flatten(rows).flatten(0, rows - 1) for tensor in (ordered, origin))
+    assert matrix is not None
+    bound = torch.as_tensor(radius, dtype=widen(weight[:0]).dtype, device=weight.device).expand(weight.shape[:rows]).flatten()
+    # A processor goes through the rows several times while they are in its cache; another device takes all at once.
+    size = max(1, BLOCK // max(1, matrix.shape[1])) if weight.device.type == "cpu" else len(matrix)
+    parts = [None] * len(matrix.split(size)) if origins is None else origins.split(size)
+    sums = torch.cat([_project_rows_(*part) for part in zip(matrix.split(size), parts, bound.split(size), strict=True)])
+    if matrix.data_ptr() != weight.data_ptr():  # no view of it has one row for each output
+        ordered.copy_(matrix.view_as(ordered))
+    return sums.view(weight.shape[:rows])
 
 
 def frob_distance(weight: Tensor, start: Tensor | None) -> float:
@@ -217,17 +217,20 @@ def widen(tensor: Tensor) -> Tensor:
 
 def _blocks(weight: Tensor, start: Tensor | None) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:
     """Both in blocks of entries, in the order in which they lie in memory where that is one order."""
-    if start is None:
-        parts = _flat(weight, channels_last=False).split(BLOCK)
-        return parts, [None] * len(parts)
-    last = weight.ndim == 4 and all(
-        tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous() for tensor in (weight, start)
-    )
-    return _flat(weight, channels_last=last).split(BLOCK), _flat(start, channels_last=last).split(BLOCK)
+    weight, start = _in_memory_order(weight, start)
+    parts = weight.reshape(-1).split(BLOCK)
+    return parts, [None] * len(parts) if start is None else start.reshape(-1).split(BLOCK)
 
 
-def _flat(tensor: Tensor, *, channels_last: bool) -> Tensor:
-    return (tensor.permute(0, 2, 3, 1) if channels_last else tensor).reshape(-1)
+def _in_memory_order(weight: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Views of both with their axes in the order of memory, where maps lie with their channels last."""
+    if any(
+        tensor.ndim != 4 or tensor.is_contiguous() or not tensor.is_contiguous(memory_format=torch.channels_last)
+        for tensor in (weight, start)
+        if tensor is not None
+    ):
+        return weight, start
+    return weight.permute(0, 2, 3, 1), None if start is None else start.permute(0, 2, 3, 1)
 
 
 def _pull_of(scale: float, dtype: torch.dtype) -> float:
@@ -263,7 +266,22 @@ def _beside(values: float | Tensor, weight: Tensor) -> Tensor:
     return values.reshape(*values.shape, *(1,) * (weight.ndim - values.ndim)) if values.ndim else values
 
 
-def _shrink(magnitudes: Tensor, radius: Tensor) -> Tensor:
+def _project_rows_(weight: Tensor, start: Tensor | None, radius: Tensor) -> Tensor:
+    """Project rows (R, n) exactly, in place; returns their sums (R,). Those inside their ball are read and not written."""
+    difference = widen(weight) if start is None else widen(weight) - widen(start)
+    magnitudes = difference.abs()
+    sums = magnitudes.sum(dim=1)
+    active = sums > radius
+    if active.all():
+        shrunk = _shrink(magnitudes, sums, radius).copysign_(difference)
+        weight.copy_(shrunk if start is None else shrunk.add_(widen(start)))
+    elif active.any():
+        shrunk = _shrink(magnitudes[active], sums[active], radius[active]).copysign_(difference[active])
+        weight[active] = (shrunk if start is None else shrunk.add_(widen(start[active]))).to(weight.dtype)
+    return sums
+
+
+def _shrink(magnitudes: Tensor, sums: Tensor, radius: Tensor) -> Tensor:
     """``max(|d_j| - t, 0)`` with the t of each row for which they add up to its radius.
 
     The sum is convex, falling and piecewise linear in t, so Newton's method from t = 0 rises to the root in few steps and stays there. A
@@ -271,15 +289,21 @@ def _shrink(magnitudes: Tensor, radius: Tensor) -> Tensor:
 
     Args:
         magnitudes: ``|d|`` (R, n), each row with a sum above its radius.
+        sums: Those of the rows (R,).
         radius: Shape (R,).
     """
-    threshold = torch.zeros_like(radius)
+    threshold = (sums - radius) / magnitudes.shape[1]  # the first step, if each entry is at least 0
     tolerance = 4 * torch.finfo(magnitudes.dtype).eps * radius
+    shrunk, signs = torch.empty_like(magnitudes), torch.empty_like(magnitudes)
     for _ in range(MOST_STEPS):
-        shrunk = (magnitudes - threshold[:, None]).clamp_(min=0)
+        torch.sub(magnitudes, threshold[:, None], out=shrunk).clamp_(min=0)
         sums = shrunk.sum(dim=1)
-        higher = threshold + (sums - radius).clamp(min=0) / torch.count_nonzero(shrunk, dim=1).clamp(min=1)
-        if (sums - radius <= tolerance).all() or torch.equal(higher, threshold):
+        if (sums - radius <= tolerance).all():
+            break
+        # The entries above the threshold; sign and sum take a quarter of the time of count_nonzero.
+        count = torch.sign(shrunk, out=signs).sum(dim=1)
+        higher = threshold + (sums - radius).clamp(min=0) / count.clamp(min=1)
+        if torch.equal(higher, threshold):
             break
         threshold = higher
     return shrunk.mul_(torch.where(sums > radius, radius / sums, 1)[:, None])
