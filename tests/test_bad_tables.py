@@ -147,7 +147,9 @@ ELSEWHERE = [
     ),
     (fit("hf:someone/birds"), "hf:someone/birds: there is no folder 'someone/birds', and holdfast downloads no datasets; if it is one of"),
     (fit("hf:"), "DATA 'hf:': expected the form hf:FOLDER."),
-    (fit("wds:a.tar"), "DATA 'wds:a.tar': WebDataset archives cannot be read in this version; unpack them into a folder."),
+    (fit("wds:a.tar"), "wds:a.tar: the shard '"),
+    (fit("wds:{a"), "wds:{a: a brace is not closed."),
+    (fit("wds:"), "DATA 'wds:': expected the form wds:PATTERN."),
 ]
 
 COMMANDS = [*((fit(name), sentence) for name, (_, sentence) in BAD.items()), *ELSEWHERE]

@@ -367,3 +367,11 @@ def test_making_up_for_small_classes_twice_is_a_warning(load, folder, caplog):
         assert "count them twice" not in caplog.text
     load(root, val_fraction=0.0, sampling="balanced", class_weights="balanced")
     assert "--class-weights balanced and --sampling balanced each make up for small classes; together they count them twice" in caplog.text
+
+
+def test_weights_of_training_examples_count_what_balanced_sampling_shows_more_often(load, folder):
+    root = folder({"train/ant": 4, "train/bee": 2})
+    assert load(root, val_fraction=0.0).train_weights() is None
+    for options in ({"sampling": "balanced"}, {"class_weights": "balanced"}):
+        weights = load(root, val_fraction=0.0, **options).train_weights()
+        assert weights.tolist() == [0.75] * 4 + [1.5] * 2

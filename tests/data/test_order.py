@@ -152,3 +152,52 @@ def test_ranks_and_micro_batches_slice_a_balanced_epoch(size, accumulate):
             getattr(shared, part) for step in range(3) for rank in by_rank for shared in rank[step * accumulate : (step + 1) * accumulate]
         ]
         assert np.array_equal(np.concatenate(joined), getattr(shown, part)[24:96])
+
+
+def windowed(epoch=0, *, seed=0, window=50, monkeypatch):
+    """Places (shard, offset) of 40 shards of 30 to 69 examples, rows in any order, and the order in which an epoch shows them."""
+    monkeypatch.setattr(order, "WINDOW", window)
+    monkeypatch.setattr(order, "_SHARDS_AT_ONCE", 0)
+    generator = np.random.default_rng(0)
+    shards = np.repeat(np.arange(40), np.arange(30, 70))
+    places = generator.permutation(np.stack([shards * 3, np.arange(len(shards)) * 512], axis=1))
+    rows = np.arange(500, 500 + len(places))
+    keys = example_keys(str(row) for row in rows)
+    return places, order.windowed_order(rows, keys, places, seed=seed, epoch=epoch)
+
+
+def test_a_windowed_epoch_shows_each_example_once_as_a_function_of_seed_and_epoch(monkeypatch):
+    places, shown = windowed(monkeypatch=monkeypatch)
+    assert sorted(shown.rows) == list(range(500, 500 + len(places)))
+    assert not shown.repeats.any()
+    assert np.array_equal(windowed(monkeypatch=monkeypatch)[1].rows, shown.rows)
+    assert not np.array_equal(windowed(1, monkeypatch=monkeypatch)[1].rows, shown.rows)
+    assert not np.array_equal(windowed(seed=1, monkeypatch=monkeypatch)[1].rows, shown.rows)
+
+
+def test_reads_of_a_moment_stay_within_a_window_of_consecutive_shards(monkeypatch):
+    places, shown = windowed(window=50, monkeypatch=monkeypatch)
+    stored = places[shown.rows - 500]
+    first = dict.fromkeys(windowed(window=0, monkeypatch=monkeypatch)[0][windowed(window=0, monkeypatch=monkeypatch)[1].rows - 500][:, 0])
+    turn = {shard: number for number, shard in enumerate(first)}  # the order of the shards without moves
+    turns = np.array([turn[shard] for shard in stored[:, 0].tolist()])
+    for start in range(0, len(turns) - 20, 20):
+        assert np.ptp(turns[start : start + 20]) <= 3  # a window of 50 and shards of 30 and more
+    assert len(set(np.diff(turns).tolist())) > 2  # and it is no plain reading from the first shard to the last
+
+
+def test_without_a_window_each_shard_is_read_from_its_beginning_to_its_end(monkeypatch):
+    places, shown = windowed(window=0, monkeypatch=monkeypatch)
+    stored = places[shown.rows - 500]
+    steps = np.diff(stored[:, 0]) != 0
+    assert steps.sum() == 39
+    assert (np.diff(stored[:, 1])[~steps] > 0).all()
+    assert (np.diff(stored[:, 0]) < 0).any()  # the shards themselves are shuffled
+
+
+def test_a_window_covers_some_shards_however_large_they_are(monkeypatch):
+    monkeypatch.setattr(order, "WINDOW", 1)
+    places = np.stack([np.repeat(np.arange(4), 300), np.tile(np.arange(300), 4)], axis=1)
+    rows = np.arange(1200)
+    shown = order.windowed_order(rows, example_keys(map(str, rows)), places, seed=0, epoch=0)
+    assert all(len(set(places[shown.rows[start : start + 60], 0])) > 1 for start in range(120, 1080, 60))  # edges aside

@@ -151,7 +151,7 @@ REFUSED = [
     ("path,quality\na/1.png,x\n", "the column 'label' is missing; the columns are 'path', 'quality'"),
     ("a/1.png,x\nb/1.png,y\n", "the first line holds a row, not the names of the columns; put a line such as path,label above it"),
     ("path,text,label\na/1.png,fine,good\n", r"a column 'path' and a column 'text', so the examples may be images or texts; rename"),
-    ("path,votes\na/1.png,x\n", "votes cannot be made into labels in this version; add a column 'label'"),
+    ("path,votes\na/1.png,x\n", r"there are votes but no column 'label'; .* 'holdfast labels aggregate \S+ --out FILE', and fit to"),
     ("path,label\na/1.png,x\nb/1.png,\n", r"one row has no label \(line 3\); write the class of each image"),
     ("path,label\na/1.png,\nb/1.png,\na/2.png,z", r"2 rows have no label \(lines 2, 3\)"),
     ("path,label\n,x\nb/1.png,y\n", r"one row has no path \(line 2\)"),

@@ -182,7 +182,7 @@ BAD = [
     ("text,class", "the column 'label' is missing; rename 'class' to 'label'"),
     ("sentence,label", "the column 'text' is missing; rename 'sentence' to 'text'"),
     ("Review,target", "the columns 'text' and 'label' are missing; rename 'Review' to 'text' and rename 'target' to 'label'"),
-    ("text,votes", "votes cannot be made into labels"),
+    ("text,votes", "there are votes but no column 'label'"),
 ]
 
 

@@ -85,3 +85,22 @@ def test_ranks_reduce_to_the_statistics_of_the_whole() -> None:
 def test_no_example_at_all_is_an_error() -> None:
     with pytest.raises(DataError, match="features have no statistics"):
         ClassStatistics(3).prior()
+
+
+def test_a_batch_touches_the_rows_of_its_classes_alone() -> None:
+    many = ClassStatistics(20_000)
+    many.update(torch.tensor([[1.0], [3.0]]), torch.tensor([7, 7]))
+    before = [tensor.clone() for tensor in (many.count, many.mean, many.deviation) if tensor is not None]
+    many.update(torch.tensor([[5.0]]), torch.tensor([19_999]))
+    for tensor, kept in zip((many.count, many.mean, many.deviation), before, strict=True):
+        assert tensor is not None
+        assert torch.equal(tensor[:19_999], kept[:19_999])
+    prior = many.prior()
+    assert (prior.mean[7].item(), prior.std[7].item(), prior.mean[19_999].item()) == (2.0, 1.0, 5.0)
+    assert prior.active.sum() == 2
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_no_other_class(label: int) -> None:
+    with pytest.raises((IndexError, RuntimeError), match="out of range"):
+        ClassStatistics(3).update(torch.ones(1, 2), torch.tensor([label]))

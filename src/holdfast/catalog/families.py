@@ -60,6 +60,7 @@ DATASETS: dict[str, Family] = {
             {"cub": _CUB, "cub200": _CUB, "cub-200": _CUB, "cub200-2011": _CUB, "cub-200-2011": _CUB},
         ),
         Family("hf", "a dataset of the library datasets in FOLDER: what save_to_disk wrote, or Parquet files", "hf:FOLDER"),
+        Family("wds", "tar shards of WebDataset, local or at a URL; {train,val}-{000..012}.tar, or a folder of them", "wds:PATTERN"),
         Family(
             "demo",
             "small real datasets that come with holdfast's dependencies",

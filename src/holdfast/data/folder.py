@@ -108,7 +108,7 @@ def _check_root(root: Path, spec: str) -> None:
     if not root.exists():
         raise DataError(
             f"{spec}: there is no such folder; expected a folder of images (CLASS/… or train|val|test/CLASS/…), a .csv or .jsonl table, "
-            "torchvision:NAME, hf:FOLDER or demo:digits."
+            "torchvision:NAME, hf:FOLDER, wds:PATTERN or demo:digits."
         )
     if not root.is_dir():
         raise DataError(

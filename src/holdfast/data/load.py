@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from holdfast.data.scan import unreadable_message
 from holdfast.data.source import AllTrained, DataSource, Listing
 from holdfast.data.splits import Splits, choose_test_split, make_splits
 from holdfast.data.texts import Texts
+from holdfast.data.train_labels import read_train_labels
 from holdfast.data.train_list import read_train_list
 from holdfast.data.weights import example_weights
 from holdfast.errors import DataError
@@ -71,6 +72,8 @@ def load_data(config: DataOptions, spec: InputSpec | TextSpec, *, whole: bool = 
     medium = _medium(source, config, spec)
     chosen = _choose(source, config, medium)
     examples, unit = _Examples.of(chosen), chosen.listing.unit
+    given = examples.labels
+    examples = _relabelled(examples, config, chosen.listing.classes)
     if medium.over == "bytes":
         _warn(config.data, duplicate_note(examples.named(chosen.listing.classes), medium.digests, unit))
     keys = example_keys(examples.ids)
@@ -89,6 +92,8 @@ def load_data(config: DataOptions, spec: InputSpec | TextSpec, *, whole: bool = 
         cached_bytes=medium.cached_bytes,
         unit=unit,
         _truth=examples.truth,
+        _places=examples.places,
+        _given=None if config.train_labels is None else given,
     )
 
 
@@ -169,6 +174,7 @@ class _Examples:
     rows: dict[str, np.ndarray]
     weights: np.ndarray | None
     truth: np.ndarray | None
+    places: np.ndarray | None
 
     @classmethod
     def of(cls, chosen: _Chosen) -> _Examples:
@@ -179,7 +185,8 @@ class _Examples:
         weights = None if listing.weights is None else listing.weights[list(places)]
         truth = _truth(listing)
         truth = None if truth is None else truth[list(places)]
-        return cls(ids, listing.labels[list(places)].astype(np.int64), splits, rows, weights, truth)
+        stored = None if listing.places is None else listing.places[list(places)]
+        return cls(ids, listing.labels[list(places)].astype(np.int64), splits, rows, weights, truth, stored)
 
     def named(self, classes: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
         """Id, class name and split of each."""
@@ -188,6 +195,17 @@ class _Examples:
     @property
     def trained(self) -> np.ndarray:
         return np.array([split == "train" for split in self.splits], dtype=bool)
+
+
+def _relabelled(examples: _Examples, config: DataOptions, classes: tuple[str, ...]) -> _Examples:
+    """With the labels and weights of ``--train-labels``; a weight multiplies one that the dataset gives."""
+    if config.train_labels is None:
+        return examples
+    found = read_train_labels(
+        config.train_labels, spec=config.data, ids=examples.ids, labels=examples.labels, trained=examples.rows["train"], classes=classes
+    )
+    weights = examples.weights if found.weights is None else found.weights * (1.0 if examples.weights is None else examples.weights)
+    return replace(examples, labels=found.labels, weights=weights)
 
 
 def _truth(listing: Listing) -> np.ndarray | None:

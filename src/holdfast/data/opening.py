@@ -8,6 +8,7 @@ from pathlib import Path
 from holdfast.data.digits import load_digits
 from holdfast.data.folder import read_folder
 from holdfast.data.hf_folder import read_hf_folder
+from holdfast.data.shards import read_shards
 from holdfast.data.source import DataSource
 from holdfast.data.table import read_table
 from holdfast.data.torchvision_sets import read_torchvision
@@ -25,7 +26,7 @@ def open_source(spec: str, *, test_split: str | None = None) -> DataSource:
     """The dataset behind DATA.
 
     Args:
-        spec: A folder of images, a table, ``torchvision:NAME``, ``hf:FOLDER`` or ``demo:NAME``.
+        spec: A folder of images, a table, ``torchvision:NAME``, ``hf:FOLDER``, ``wds:PATTERN`` or ``demo:NAME``.
         test_split: Name of a folder, or of a split in a table, that is to be read as a split too.
 
     Raises:
@@ -40,6 +41,8 @@ def open_source(spec: str, *, test_split: str | None = None) -> DataSource:
         return read_torchvision(spec)
     if spec.startswith("hf:"):
         return read_hf_folder(spec, test_split=test_split)
+    if spec.startswith("wds:"):
+        return read_shards(spec, test_split=test_split)
     if Path(spec).is_dir():
         return read_folder(spec, test_split=test_split)
     if spec.lower().endswith(".json"):

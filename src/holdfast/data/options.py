@@ -12,11 +12,15 @@ class DataOptions(Protocol):
 
     @property
     def data(self) -> str:
-        """Folder of images, table, ``torchvision:NAME``, ``hf:FOLDER`` or ``demo:NAME``."""
+        """Folder of images, table, ``torchvision:NAME``, ``hf:FOLDER``, ``wds:PATTERN`` or ``demo:NAME``."""
 
     @property
     def train_list(self) -> str | None:
         """File of the training images to use."""
+
+    @property
+    def train_labels(self) -> str | None:
+        """Table of labels that take the place of those of training examples."""
 
     @property
     def shots(self) -> int | None:

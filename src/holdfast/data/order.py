@@ -7,11 +7,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from holdfast.data.keyed import KeyArray, permutation
+from holdfast.data.keyed import KeyArray, permutation, uniforms
 from holdfast.data.source import IntArray
 from holdfast.errors import ConfigError
 
-__all__ = ["Shown", "balanced_order", "batches_of", "effective_batch_size", "shard", "steps_per_epoch", "train_parts", "uniform_order"]
+__all__ = [
+    "Shown",
+    "balanced_order",
+    "batches_of",
+    "effective_batch_size",
+    "shard",
+    "steps_per_epoch",
+    "train_parts",
+    "uniform_order",
+    "windowed_order",
+]
+
+
+WINDOW = 16_384
+"""Examples among which one is drawn where data are read shard after shard."""
+
+_SHARDS_AT_ONCE = 4
 
 
 class Shown(NamedTuple):
@@ -45,6 +61,28 @@ def uniform_order(rows: IntArray, keys: KeyArray, *, seed: int, epoch: int) -> S
         epoch: 0-based epoch.
     """
     return Shown(rows[permutation("order", seed, epoch, keys)], np.zeros_like(rows))
+
+
+def windowed_order(rows: IntArray, keys: KeyArray, places: IntArray, *, seed: int, epoch: int) -> Shown:
+    """Every example once, shard after shard in an order of their own, and moved at random by no more than a window.
+
+    So the reads of a moment stay within a few shards and go through each from its beginning to its end.
+
+    Args:
+        rows: The training examples (N,).
+        keys: Their keys (N,).
+        places: Shard and place in it (N, 2) of each.
+        seed: Seed of the run.
+        epoch: 0-based epoch.
+    """
+    _, shard = np.unique(places[:, 0], return_inverse=True)
+    count = int(shard.max()) + 1
+    turn = np.argsort(permutation("shard order", seed, epoch, np.arange(count, dtype=np.uint64)))  # of each shard
+    line = np.lexsort((places[:, 1], turn[shard]))
+    window = max(WINDOW, _SHARDS_AT_ONCE * len(rows) // count)
+    # Places and uniform draws are added: an example can pass another only where they are less than a window apart.
+    moved = np.arange(len(rows)) + window * uniforms("window", seed, epoch, keys[line], 1)[:, 0]
+    return Shown(rows[line[np.argsort(moved, kind="stable")]], np.zeros_like(rows))
 
 
 def balanced_order(rows: IntArray, keys: KeyArray, labels: IntArray, *, seed: int, epoch: int, length: int) -> Shown:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from holdfast.data.augment import Augmentation
 from holdfast.data.decode import decode_rgb
 from holdfast.data.keyed import KeyArray, repeat_keys
 from holdfast.data.request import Request
-from holdfast.data.source import DataSource, read_bytes
+from holdfast.data.source import DataSource, is_remote, read_bytes
 from holdfast.data.views import Kind, Pixels, prepare, view_of
 from holdfast.errors import DataError
 
@@ -24,6 +25,10 @@ Mask = npt.NDArray[np.bool_]
 
 _VIEW = 1 << 40
 """More often than any example is shown in an epoch, so that views and repeats never meet."""
+
+
+_REQUESTS = 16
+"""Requests to a server at the same time, of each process."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +65,28 @@ class Renderer:
         out = torch.empty((len(request.rows), *self.shape), dtype=torch.uint8) if out is None else out
         images = out.numpy()
         if request.epoch is None:
-            for image, row in zip(images, request.rows.tolist(), strict=True):
-                image[...] = view_of(self._prepared(row), self.kind(row), self.augmentation.size)
+            for image, row, pixels in zip(images, request.rows.tolist(), self._all_prepared(request.rows.tolist()), strict=True):
+                image[...] = view_of(pixels, self.kind(row), self.augmentation.size)
             return out
         keys = self.keys[request.rows]
         keys = keys if request.repeats is None else repeat_keys(keys, request.repeats)
         keys = repeat_keys(keys, np.full(len(keys), _VIEW * request.view))
         draws = self.augmentation.draws(request.seed, request.epoch, keys)
-        for image, row, numbers in zip(images, request.rows.tolist(), draws, strict=True):
-            self.augmentation.apply(self._prepared(row), numbers, image)
+        for image, pixels, numbers in zip(images, self._all_prepared(request.rows.tolist()), draws, strict=True):
+            self.augmentation.apply(pixels, numbers, image)
         return out
 
     def kind(self, row: int) -> Kind:
         """How far an example is prepared."""
         return self.augmentation.kind if self.trained[row] else "view"
+
+    def _all_prepared(self, rows: Sequence[int]) -> Iterator[Pixels]:
+        """Prepared pixels in order; where each read waits for a server, many at the same time."""
+        if self.kept is not None or not is_remote(self.source):
+            yield from map(self._prepared, rows)
+            return
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            yield from pool.map(self._prepared, rows)
 
     def _prepared(self, row: int) -> Pixels:
         if self.kept is not None:

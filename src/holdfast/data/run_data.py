@@ -17,6 +17,7 @@ from holdfast.data.request import Request
 from holdfast.data.sending import to_device
 from holdfast.data.source import FloatArray, IntArray
 from holdfast.data.splits import SPLITS
+from holdfast.data.weights import example_weights
 from holdfast.errors import DataError, suggest
 from holdfast.types import Batch
 
@@ -57,6 +58,8 @@ class RunData:
     cached_bytes: int = 0
     unit: str = "image"
     _truth: IntArray | None = field(default=None, repr=False)  # true classes of all examples, -1 where they are not known
+    _given: IntArray | None = field(default=None, repr=False)  # labels of all examples as the dataset has them, where they were replaced
+    _places: IntArray | None = field(default=None, repr=False)  # shard and place in it, where data are read shard after shard
 
     @property
     def weighted(self) -> bool:
@@ -79,12 +82,25 @@ class RunData:
         """Labels (N,) of a split, in the order of :meth:`ids`."""
         return self._labels[self._rows_of(split)]
 
+    def given_labels(self, split: str) -> IntArray:
+        """Labels (N,) of a split as the dataset has them, whatever took their place in training."""
+        return (self._labels if self._given is None else self._given)[self._rows_of(split)]
+
     def true_labels(self, split: str) -> IntArray | None:
         """True classes (N,) of a split in the order of :meth:`ids`, -1 where one is not known; None where the data tells none.
 
         A table tells them in a column ``true_label``. They are for reports alone: training and selection never see them.
         """
         return None if self._truth is None else self._truth[self._rows_of(split)]
+
+    def train_weights(self) -> FloatArray | None:
+        """How much each training example (N,) counts where all are seen once, in the order of :meth:`ids`; None where all are equal.
+
+        What balanced sampling does by showing small classes more often is counted too.
+        """
+        rows = self._rows_of("train")
+        own = None if self._weights is None else self._weights[rows]
+        return example_weights(self._labels[rows], own, balanced=True, spec="train") if self._balanced else own
 
     def index(self, split: str) -> IntArray:
         """What ``Batch.index`` holds for the examples (N,) of a split, in the order of :meth:`ids`."""
@@ -149,6 +165,8 @@ class RunData:
     def _shown(self, seed: int, epoch: int, batch_size: int) -> order.Shown:
         """The training examples of an epoch in order."""
         rows = self._rows_of("train")
+        if not self._balanced and self._places is not None:
+            return order.windowed_order(rows, self._keys[rows], self._places[rows], seed=seed, epoch=epoch)
         if not self._balanced:
             return order.uniform_order(rows, self._keys[rows], seed=seed, epoch=epoch)
         length = self.steps_per_epoch(batch_size) * self.effective_batch_size(batch_size)

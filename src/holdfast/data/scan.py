@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from holdfast.data.decode import check_header, decode_rgb
 from holdfast.data.memory import PixelCache
-from holdfast.data.source import DataSource, read_bytes
+from holdfast.data.source import DataSource, is_remote, read_bytes
 from holdfast.data.views import Kind, Pixels, prepare
 from holdfast.errors import DataError
 
@@ -37,6 +37,7 @@ class _ScanPlan:
 
     decode: bool
     hash_bytes: bool
+    check_headers: bool
 
 
 class _Read(NamedTuple):
@@ -104,8 +105,9 @@ class Scanner:
         decode = self._decode_all or len(wanted) <= DECODE_LIMIT
         if not decode:
             self._cache.active = False
-            log.info("more than %d images: only their headers are checked now", DECODE_LIMIT)
-        return _ScanPlan(decode, sum(map(self._source.size, wanted)) <= HASH_LIMIT)
+            checked = "nothing in them is" if is_remote(self._source) else "only their headers are"
+            log.info("more than %d images: %s checked now", DECODE_LIMIT, checked)
+        return _ScanPlan(decode, sum(map(self._source.size, wanted)) <= HASH_LIMIT, not is_remote(self._source))
 
     def _take(self, read: _Read, bad: dict[str, str]) -> None:
         if read.reason is not None:
@@ -128,7 +130,7 @@ class Scanner:
                     pixels = prepare(decoded, kind, self._size) if self._cache.active else None
                 else:
                     check_header(io.BytesIO(data))
-            else:
+            elif plan.check_headers:
                 with self._source.open(image) as file:
                     check_header(file)
         except (DataError, OSError) as error:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from holdfast.errors import DataError
 
-__all__ = ["AllTrained", "DataSource", "FloatArray", "IntArray", "Listing", "list_some", "read_bytes"]
+__all__ = ["AllTrained", "DataSource", "FloatArray", "IntArray", "Listing", "is_remote", "list_some", "read_bytes"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -31,6 +31,8 @@ class Listing:
         columns: Further columns of a table by name, one text an example; ``--group-by`` may name one. ``path`` is among them where a
             table brings ids of its own.
         unit: What an example is called: ``image`` or ``text``.
+        places: Shard and place in it (N, 2) of each example, where there is so much data that it is read shard after shard; None where any
+            order will do.
     """
 
     ids: tuple[str, ...]
@@ -40,6 +42,7 @@ class Listing:
     weights: FloatArray | None = None
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unit: str = "image"
+    places: IntArray | None = None
 
     @classmethod
     def of(
@@ -93,6 +96,7 @@ class Listing:
             weights=None if self.weights is None else self.weights[rows],
             columns={name: tuple(texts[row] for row in rows) for name, texts in self.columns.items()},
             unit=self.unit,
+            places=None if self.places is None else self.places[rows],
         )
 
 
@@ -139,8 +143,8 @@ class AllTrained:
         """What there is to train on."""
         listing = self.source.listing
         kept = [row for row in range(len(listing.ids)) if listing.given is None or listing.given[row] == "train"]
-        ids = tuple(listing.ids[row] for row in kept)
-        return Listing(ids, listing.labels[kept], listing.classes, ("train",) * len(kept), unit=listing.unit)
+        ids, places = tuple(listing.ids[row] for row in kept), None if listing.places is None else listing.places[kept]
+        return Listing(ids, listing.labels[kept], listing.classes, ("train",) * len(kept), unit=listing.unit, places=places)
 
     def open(self, image: str) -> BinaryIO:
         """The file behind an id."""
@@ -149,6 +153,11 @@ class AllTrained:
     def size(self, image: str) -> int:
         """Bytes of that file; 0 where it cannot be told."""
         return self.source.size(image)
+
+
+def is_remote(source: DataSource) -> bool:
+    """Whether each read waits for a server, so that several at the same time are worth while."""
+    return bool(getattr(source.source if isinstance(source, AllTrained) else source, "remote", False))
 
 
 def read_bytes(source: DataSource, image: str) -> bytes:

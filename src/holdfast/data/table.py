@@ -20,7 +20,7 @@ from holdfast.data.source import FloatArray, Listing, list_some
 from holdfast.data.text_source import TextSource, line_ids
 from holdfast.errors import DataError
 
-__all__ = ["TableSource", "check_columns", "content_column", "read_table"]
+__all__ = ["TableSource", "check_columns", "content_column", "example_weight", "read_table"]
 
 log = logging.getLogger("holdfast")
 
@@ -107,7 +107,10 @@ def check_columns(table: Table, needed: Sequence[str]) -> None:
     if any(os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS for name in columns):
         raise DataError(f"{table.spec}: the first line holds a row, not the names of the columns; put a line such as path,label above it.")
     if missing == ["label"] and "votes" in columns:
-        raise DataError(f"{table.spec}: votes cannot be made into labels in this version; add a column 'label'.")
+        raise DataError(
+            f"{table.spec}: there are votes but no column 'label'; make labels of the votes with 'holdfast labels aggregate {table.spec} "
+            "--out FILE', and fit to that file."
+        )
     names = " and ".join(repr(name) for name in missing)
     hints = [f"rename {near!r} to {name!r}" for name in missing if (near := _other_name(name, columns)) is not None]
     advice = " and ".join(hints) if len(hints) == len(missing) else f"the columns are {list_some(tuple(columns))}"
@@ -260,8 +263,8 @@ def _weights(table: Table) -> FloatArray | None:
     cells = _optional(table, "weight", "write 1 where nothing is special")
     if cells is None:
         return None
-    weights = np.array([_weight(cell) for cell in cells], dtype=np.float64)
-    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0))).tolist()
+    weights = np.array([math.nan if (weight := example_weight(cell)) is None else weight for cell in cells], dtype=np.float64)
+    wrong = np.flatnonzero(np.isnan(weights)).tolist()
     if wrong:
         raise DataError(
             f"{table.spec}, {table.where(wrong[:1])}: the weight {cells[wrong[0]]!r} is no number of at least 0"
@@ -272,8 +275,10 @@ def _weights(table: Table) -> FloatArray | None:
     return weights
 
 
-def _weight(cell: str) -> float:
+def example_weight(cell: str) -> float | None:
+    """The weight of an example as a table spells it; None where that is no finite number of at least 0."""
     try:
-        return float(cell)
+        weight = float(cell)
     except ValueError:
-        return math.nan
+        return None
+    return weight if math.isfinite(weight) and weight >= 0 else None

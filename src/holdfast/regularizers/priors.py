@@ -52,20 +52,23 @@ class ClassStatistics:
         """Take in features (B, D) with labels (B,)."""
         self._dtype = torch.promote_types(features.dtype, torch.float32)
         features = features.detach().double()
-        sums = class_sums(features, labels, self.num_classes)
-        mean = class_means(sums, absent=torch.zeros_like(sums[:, :-1]))
-        deviation = torch.zeros_like(mean).index_add_(0, labels, (features - mean[labels]).square())
-        self._merge(sums[:, -1:], mean, deviation)
+        classes, within = labels.unique(return_inverse=True)  # only their rows are touched: K may be in the tens of thousands
+        sums = class_sums(features, within, len(classes))
+        count, mean = sums[:, -1:], class_means(sums)
+        deviation = torch.zeros_like(mean).index_add_(0, within, (features - mean[within]).square())
+        self._merge(classes, count, mean, deviation)
 
-    def _merge(self, count: Tensor, mean: Tensor, deviation: Tensor) -> None:
+    def _merge(self, classes: Tensor, count: Tensor, mean: Tensor, deviation: Tensor) -> None:
+        """Take in statistics (C, 1), (C, D), (C, D) of some classes (C,)."""
         if self.count is None or self.mean is None or self.deviation is None:
-            self.count, self.mean, self.deviation = count, mean, deviation
-            return
-        total = (self.count + count).clamp_min(1)
-        shift = mean - self.mean
-        self.deviation = self.deviation + deviation + shift.square() * (self.count * count / total)
-        self.mean = self.mean + shift * (count / total)
-        self.count = self.count + count
+            self.count = count.new_zeros(self.num_classes, 1)
+            self.mean, self.deviation = mean.new_zeros(self.num_classes, mean.shape[1]), mean.new_zeros(self.num_classes, mean.shape[1])
+        before = self.count.index_select(0, classes)
+        total = before + count
+        shift = mean - self.mean.index_select(0, classes)
+        self.deviation.index_add_(0, classes, deviation + shift.square() * (before * count / total))
+        self.mean.index_add_(0, classes, shift * (count / total))
+        self.count.index_add_(0, classes, count)
 
     def prior(self, comm: Comm | None = None) -> ClassPrior:
         """The prior over all ranks' examples; standard deviations divide by the count (ddof 0).
