@@ -64,3 +64,21 @@ def test_an_estimate_that_was_refused_is_told(tmp_path: Path):
         "Labels robust: confident-joint says that a label is right in 50.0 % of cases (rho 34.6, too much to correct with); "
         "trained with gce."
     )
+
+
+def test_revised_labels_are_told_with_who_helped(tmp_path: Path):
+    run = written(
+        tmp_path / "run", {}, labels="robust", method=[{"name": "plain"}], transition=None, train_labels="run/estimate/labels.csv"
+    )
+    (run.path / "estimate").mkdir()
+    record = {"estimator": "known-rows", "transition": [[0.5, 0.5], [0.5, 0.5]], "rho": None, "known": 60, "revised": {"changed": 0.413}}
+    (run.path / "estimate" / "transition.json").write_text(json.dumps(record))
+    assert next(label_lines(run)) == (
+        "Labels robust: known-rows says that a label is right in 50.0 % of cases (rho without limit, too much to correct with); trained "
+        "with plain on labels of which 41.3 % were revised with the help of 60 clean ones of val (run/estimate/labels.csv)."
+    )
+
+
+def test_labels_that_were_revised_before_are_told(tmp_path: Path):
+    run = written(tmp_path / "run", {}, labels="robust", method=[{"name": "plain"}], transition=None, train_labels="mended.csv")
+    assert next(label_lines(run)) == "Labels robust: labels were revised before; trained with plain on the labels of mended.csv."

@@ -87,6 +87,21 @@ def test_ranks_on_the_cpu_share_the_words_of_one(plan, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("estimate_from", "part"),
+    [
+        ("features", "Features of the pretrained network take about 0.4 s, which is not counted below"),
+        ("run", "That takes a run of its own, about as long as this one, which is not counted below"),
+    ],
+)
+def test_the_plan_says_that_wrong_labels_are_estimated_first_and_what_that_takes(plan, capsys, estimate_from, part):
+    assert "estimated, unless" not in printed(plan, capsys)
+    robust = dataclasses.replace(plan, config=dataclasses.replace(plan.config, labels="robust", estimate_from=estimate_from))
+    text = printed(robust, capsys)
+    assert "First how labels go wrong is estimated, unless --transition or --train-labels tells; then the method may be another" in text
+    assert part in text
+
+
 @pytest.fixture
 def planned(called, plan):
     """The plans that were asked for, by their configuration."""

@@ -28,19 +28,32 @@ def label_lines(run: Run) -> Iterator[str]:
 
 def _decided(run: Run) -> str:
     names = [str(entry["name"]) for entry in run.config.get("method") or ()]
-    return f"Labels robust: {_estimated(run)}; trained with {'+'.join(names)}."
+    return f"Labels robust: {_estimated(run)}; trained with {'+'.join(names)}{_revised(run)}."
 
 
 def _estimated(run: Run) -> str:
     file = run.path / "estimate" / "transition.json"
     if not file.is_file():
-        return f"how labels go wrong was given, {run.config.get('transition')}"
+        given = run.config.get("transition")
+        return "labels were revised before" if given is None else f"how labels go wrong was given, {given}"
     record = json.loads(file.read_text(encoding="utf-8"))
     matrix = record["transition"]
     right = sum(row[label] for label, row in enumerate(matrix)) / len(matrix)
     refused = "" if run.config.get("transition") else ", too much to correct with"
     rho = "without limit" if record["rho"] is None else f"{record['rho']:.3g}"
     return f"{record['estimator']} says that a label is right in {percent(right)} of cases (rho {rho}{refused})"
+
+
+def _revised(run: Run) -> str:
+    """What training saw in the place of the labels."""
+    labels, estimate = run.config.get("train_labels"), run.path / "estimate" / "transition.json"
+    if labels is None:
+        return ""
+    record = json.loads(estimate.read_text(encoding="utf-8")) if estimate.is_file() else {}
+    if "revised" not in record:
+        return f" on the labels of {labels}"
+    changed = percent(record["revised"]["changed"])
+    return f" on labels of which {changed} were revised with the help of {record['known']} clean ones of val ({labels})"
 
 
 def _by_selection(result: Mapping[str, Any], val_labels: str) -> Iterator[str]:

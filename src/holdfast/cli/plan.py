@@ -46,6 +46,8 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "Network", f"{plan.config.model}: {count(plan.trained_parameters)} parameters trained{frozen}"
     for number, (name, text) in enumerate(_methods(plan.config.methods)):
         yield "" if number else "Method", f"{name}: {text}"
+    if plan.config.labels == "robust":
+        yield "First", _estimate(plan)
     yield "Training", _training(plan)
     yield "Time", _time(plan)
     yield "Memory", _memory(plan)
@@ -59,6 +61,15 @@ def _methods(entries: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             continue
         weight = f"weight {entry['weight']:g}; " if "weight" in entry else ""
         yield entry["name"], f"{weight}cost of a step beside plain: {method_record(entry['name']).cost or 'not known'}"
+
+
+def _estimate(plan: Plan) -> str:
+    """The first phase of a run with wrong labels, which the times below leave out."""
+    what = "how labels go wrong is estimated, unless --transition or --train-labels tells; then the method may be another"
+    if plan.config.estimate_from == "run":
+        return f"{what}. That takes a run of its own, about as long as this one, which is not counted below"
+    batches = (plan.n_train + plan.n_val) / plan.batch_size
+    return f"{what}. Features of the pretrained network take about {duration(plan.time.step / 3 * batches)}, which is not counted below"
 
 
 def _training(plan: Plan) -> str:

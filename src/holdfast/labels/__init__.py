@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from holdfast.labels.majority import accuracy_weights, hard_labels, majority_probabilities, majority_vote
     from holdfast.labels.probabilities import cross_validated_probabilities, expected_calibration_error
     from holdfast.labels.report import NoiseReport, corrected_accuracy, noise_report
+    from holdfast.labels.revision import judged_by_known, likeliest_transition, posterior_of_truth
     from holdfast.labels.rules import Rule, apply_rules, read_rules
     from holdfast.labels.votes import VoteStatistics, vote_counts, vote_statistics
 
@@ -75,10 +76,13 @@ __all__ = [
     "inject_instance",
     "inject_pair",
     "inject_symmetric",
+    "judged_by_known",
     "label_issues",
+    "likeliest_transition",
     "majority_probabilities",
     "majority_vote",
     "noise_report",
+    "posterior_of_truth",
     "precision_at",
     "read_rules",
     "released_dual_t",
@@ -154,6 +158,11 @@ _MODULES = {
         "NoiseReport",
         "corrected_accuracy",
         "noise_report",
+    ),
+    "revision": (
+        "judged_by_known",
+        "likeliest_transition",
+        "posterior_of_truth",
     ),
     "rules": (
         "Rule",

@@ -14,7 +14,7 @@ import numpy as np
 from holdfast.errors import ConfigError, DataError, ShapeError
 from holdfast.labels.arrays import FloatArray, IntArray, check_label_array
 
-__all__ = ["cross_validated_probabilities", "expected_calibration_error"]
+__all__ = ["STRENGTHS", "cross_validated_probabilities", "dealt_out", "expected_calibration_error", "fitted_probabilities"]
 
 log = logging.getLogger("holdfast")
 
@@ -43,12 +43,12 @@ def cross_validated_probabilities(features: Any, labels: Any, num_classes: int, 
     observed = check_label_array(labels, num_classes)
     table: Any = features if sparse.issparse(features) else np.asarray(features, dtype=np.float64)
     _check(table, observed, folds)
-    parts = _folds(observed, folds, seed)
+    parts = dealt_out(observed, folds, seed)
     strength = _best_strength(table, observed, parts == 0)
     probs = np.zeros((len(observed), num_classes))
     for part in range(folds):
         held_out = parts == part
-        classes, found = _fitted(table, observed, held_out, strength)
+        classes, found = fitted_probabilities(table, observed, held_out, strength)
         probs[np.ix_(held_out, classes)] = found
     return probs
 
@@ -65,7 +65,7 @@ def _check(table: Any, labels: IntArray, folds: int) -> None:
         raise ConfigError(f"folds: expected a whole number from 2 to {len(labels)}, the number of examples, got {folds}.")
 
 
-def _folds(labels: IntArray, folds: int, seed: int) -> IntArray:
+def dealt_out(labels: IntArray, folds: int, seed: int) -> IntArray:
     """The part (N,) of each example; each class is dealt out evenly, starting where the last one ended."""
     order = np.random.default_rng(seed).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
@@ -78,7 +78,7 @@ def _best_strength(table: Any, labels: IntArray, held_out: Any) -> float:
     """Smallest negative log-likelihood of the held-out labels, those of classes without other examples left out."""
 
     def loss(strength: float) -> float:
-        classes, found = _fitted(table, labels, held_out, strength)
+        classes, found = fitted_probabilities(table, labels, held_out, strength)
         place = {label: column for column, label in enumerate(classes.tolist())}
         rows = [(row, place[label]) for row, label in enumerate(labels[held_out].tolist()) if label in place]
         return -float(np.mean([np.log(max(found[row, column], 1e-12)) for row, column in rows]))
@@ -86,7 +86,7 @@ def _best_strength(table: Any, labels: IntArray, held_out: Any) -> float:
     return min(STRENGTHS, key=loss)
 
 
-def _fitted(table: Any, labels: IntArray, held_out: Any, strength: float) -> tuple[IntArray, FloatArray]:
+def fitted_probabilities(table: Any, labels: IntArray, held_out: Any, strength: float) -> tuple[IntArray, FloatArray]:
     """The classes of the other examples, and the probabilities of those for the held-out ones."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -14,6 +14,7 @@ from holdfast.config.schema import FitConfig
 from holdfast.labels import cross_validated_probabilities, empirical_transition, estimate_transition
 from holdfast.labels.arrays import FloatArray
 from holdfast.parts import Parts
+from holdfast.recipes.label_revision import revise, teaches
 from holdfast.run import Run
 from holdfast.run.files import to_json
 from holdfast.training.engine import Engine
@@ -31,28 +32,36 @@ DRAWS = 200
 def estimate_labels(run: Run, config: FitConfig, parts: Parts, engine: Engine, listener: Listener) -> None:
     """Estimate F and write ``estimate/transition.json``; on all ranks, of which rank 0 writes.
 
-    By default each label is judged by a classifier on features of the pretrained network that was fitted without it, and with
-    ``--estimate-from run`` by the network of a first run on the labels as they are, in ``estimate/run/``, as in Ju et al.
+    By default each label is judged by a classifier on features of the pretrained network that was fitted without it, or where the labels of
+    val are clean by one that these have taught; with ``--estimate-from run`` by the network of a first run on the labels as they are, in
+    ``estimate/run/``, as in Ju et al.
     """
-    data = parts.data
+    data, classes = parts.data, len(parts.data.classes)
+    known: dict[str, Any] = {}
     if config.estimate_from == "run":
         probs = _of_first_run(run, config, parts, engine, listener)
-    elif engine.is_main:
-        listener(SetupStarted("labels robust"))
-        features = _features(parts, engine)
-        probs = cross_validated_probabilities(features, data.labels("train"), len(data.classes), seed=config.data_seed)
-    if not engine.is_main:
+        found = estimate_transition(probs, data.labels("train"), draws=DRAWS) if engine.is_main else None
+    elif not engine.is_main:
         return
-    found = estimate_transition(probs, data.labels("train"), draws=DRAWS)
-    record = found.record(config.data, data.size("train"), data.classes) | {"from": config.estimate_from, **_error(parts, found.transition)}
+    elif teaches(data):
+        listener(SetupStarted("labels robust"))
+        features = {split: _features(parts, engine, split) for split in ("train", "val")}
+        found, known = revise(run, data, features, seed=config.data_seed)
+    else:
+        listener(SetupStarted("labels robust"))
+        probs = cross_validated_probabilities(_features(parts, engine, "train"), data.labels("train"), classes, seed=config.data_seed)
+        found = estimate_transition(probs, data.labels("train"), draws=DRAWS)
+    if found is None:
+        return
+    record = found.record(config.data, data.size("train"), data.classes) | {"from": config.estimate_from, **known}
     with run.writing(ESTIMATE) as stream:
-        stream.write(to_json(record).encode())
+        stream.write(to_json(record | _error(parts, found.transition)).encode())
 
 
-def _features(parts: Parts, engine: Engine) -> FloatArray:
-    """Pooled features (N, D) of the training examples, by the pretrained network."""
+def _features(parts: Parts, engine: Engine, split: str) -> FloatArray:
+    """Pooled features (N, D) of the examples of a split, by the pretrained network."""
     reference = parts.reference.to(engine.device)
-    batches = parts.data.batches("train", device=engine.device)
+    batches = parts.data.batches(split, device=engine.device)
     found = torch.cat([reference.features(batch.inputs)["pooled"].float().cpu() for batch in batches])
     return found.numpy().astype(np.float64)
 

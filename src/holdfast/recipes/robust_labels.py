@@ -1,8 +1,10 @@
 """``fit --labels robust``: estimate how labels are wrong, correct the loss by it, hold the weights near their start, select by it.
 
 The algorithm of Ju, Li and Zhang (ICML 2022), with two liberties: F comes from features of the pretrained network unless a first run is
-asked for, and the loss is corrected forward unless ``--method backward`` is, since it is never negative. Two phases: ``RUN/estimate/``
-gets the matrix, then ``RUN`` is an ordinary run whose ``config.yaml`` says what was decided, which is where a killed recipe goes on.
+asked for, and the loss is corrected forward unless ``--method backward`` is, since it is never negative. And where F cannot correct, as
+with labels made by rules, but labels of val are clean, training is on labels that were revised with their help. Two phases:
+``RUN/estimate/`` gets the matrix, then ``RUN`` is an ordinary run whose ``config.yaml`` says what was decided, which is where a killed
+recipe goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from holdfast.errors import DataError
 from holdfast.labels.transition import Matrix, check_correctable, read_transition, refusal
 from holdfast.parts import Parts, make_engine
 from holdfast.recipes.label_estimate import ESTIMATE, estimate_labels
+from holdfast.recipes.label_revision import REVISED
 from holdfast.run import Run
 from holdfast.training.engine import Engine
 from holdfast.training.events import Listener
@@ -33,7 +36,10 @@ CORRECTION = "forward"
 """What corrects the loss, where no loss was chosen."""
 
 WITHOUT_MATRIX = "label-smoothing"
-"""What is trained with where the matrix cannot correct. Not ``gce``: where one class has most of the labels it may predict that alone."""
+"""What is trained with where the matrix cannot correct and labels cannot be revised.
+
+Not ``gce``: where one class has most of the labels it may predict that alone.
+"""
 
 
 def fit_robust(config: FitConfig, *, listener: Listener) -> Run:
@@ -73,6 +79,8 @@ def before_estimate(config: FitConfig) -> FitConfig:
 
 def after_estimate(config: FitConfig) -> FitConfig:
     """The options as they will probably be decided, for a plan: with a matrix that stands for the one to be estimated."""
+    if _given_labels(config):
+        return _without_matrix(config)
     spec = config.matrix or "symmetric:0.1"
     return dataclasses.replace(config, method=[_with_matrix(entry, spec, None) for entry in config.methods], transition=spec)
 
@@ -95,20 +103,37 @@ def _forced(config: FitConfig) -> bool:
 
 def _prepare(run: Run, parts: Parts, engine: Engine, listener: Listener) -> None:
     """The first phase, unless it is finished, and what follows from it: ``config.yaml`` as the second phase begins with."""
-    file = run.path / ESTIMATE
+    file, revised = run.path / ESTIMATE, run.path / REVISED
     config = build.resolve_again(run, {})
-    if config.matrix is None and not file.is_file():
+    if config.matrix is None and not _given_labels(config) and not file.is_file():
         estimate_labels(run, config, parts, engine, listener)
     engine.wait()
     if engine.is_main:
-        spec = config.matrix or str(file)
-        matrix = read_transition(spec, len(parts.data.classes), name="--transition")
-        decided = decide(config, matrix, spec, val_labels=str(parts.data.splits_record()["val_labels"]))
-        run.write_config(config_to_yaml_dict(decided))
+        run.write_config(config_to_yaml_dict(_decided(config, parts, file, revised)))
     engine.wait()
 
 
-def decide(config: FitConfig, matrix: Matrix, spec: str, *, val_labels: str) -> FitConfig:
+def _decided(config: FitConfig, parts: Parts, file: Path, revised: Path) -> FitConfig:
+    if _given_labels(config):
+        log.warning("--labels robust: training is on the labels of %s, so nothing is estimated from them", config.train_labels)
+        return _without_matrix(config)
+    spec = config.matrix or str(file)
+    matrix = read_transition(spec, len(parts.data.classes), name="--transition")
+    val_labels = str(parts.data.splits_record()["val_labels"])
+    return decide(config, matrix, spec, val_labels=val_labels, revised=str(revised) if revised.is_file() else None)
+
+
+def _given_labels(config: FitConfig) -> bool:
+    """Whether somebody revised the labels, the user or an earlier call: nothing is estimated from them again."""
+    return config.train_labels is not None and config.matrix is None
+
+
+def _without_matrix(config: FitConfig) -> FitConfig:
+    """Selected by what needs none."""
+    return dataclasses.replace(config, select="val-accuracy") if config.select == "val-corrected" else config
+
+
+def decide(config: FitConfig, matrix: Matrix, spec: str, *, val_labels: str, revised: str | None = None) -> FitConfig:
     """The options of the run that a matrix leads to; those that were decided so lead to themselves.
 
     Args:
@@ -116,15 +141,24 @@ def decide(config: FitConfig, matrix: Matrix, spec: str, *, val_labels: str) -> 
         matrix: F (K, K).
         spec: How ``--transition`` names it.
         val_labels: Whether the labels of val are ``clean``.
+        revised: A table of revised labels, where there is one.
 
     Returns:
-        With ``forward`` as the loss where none was chosen, or ``label-smoothing`` where the matrix cannot correct; with the matrix for a
-        correction that lacks one; selected by accuracy where the labels of val are clean or no matrix can correct for them.
+        With ``forward`` as the loss where none was chosen; where the matrix cannot correct on revised labels, or with ``label-smoothing``;
+        with the matrix for a correction that lacks one; selected by accuracy where the labels of val are clean or no matrix can correct for
+        them.
 
     Raises:
         DataError: A correction was chosen, and the matrix cannot correct.
     """
     problem = None if _forced(config) else refusal(matrix)
+    if problem is not None and revised is not None and config.methods[0]["name"] == "plain":
+        log.warning(
+            "--labels robust: how often each class is labelled as each other cannot correct the loss (%s), so training is on labels that "
+            "were revised with the help of the clean labels of val, in %s, and those select the epoch",
+            *(problem, revised),
+        )
+        return _without_matrix(dataclasses.replace(config, train_labels=revised))
     methods = [_with_matrix(entry, spec, problem) for entry in config.methods]
     usable = refusal(matrix) is None
     if config.select == "val-corrected" and (val_labels == "clean" or not usable):
@@ -141,7 +175,7 @@ def _with_matrix(entry: dict[str, Any], spec: str, problem: str | None) -> dict[
             return {**parse_methods(CORRECTION)[0], "transition": spec}
         log.warning(
             "--labels robust: how often each class is labelled as each other cannot correct the loss (%s), so the loss is %s, which needs "
-            "no matrix; rows whose truth is known may help ('holdfast labels estimate --known')",
+            "no matrix; val with labels that somebody has checked (--val-labels clean) would help more",
             *(problem, WITHOUT_MATRIX),
         )
         return parse_methods(WITHOUT_MATRIX)[0]
