@@ -168,7 +168,7 @@ def void(_: object) -> None:
 
 EXTRA_WORK: dict[str, Callable[[Setting, torch.device], Call]] = {
     **dict.fromkeys(("l2-sp", "distance-penalty", "distance-penalty-infop"), read_both_weights),
-    **dict.fromkeys(("distance", "distance-frob", "distance-infop"), move_to_start),
+    **dict.fromkeys(("distance", "distance-frob", "distance-infop", "distance-infop-exact"), move_to_start),
     "delta": frozen_forward,
     "delta-attention": frozen_forward,
     "bss": gram,

@@ -42,6 +42,7 @@ METHODS = {
     "distance": "distance",
     "distance-frob": [{"name": "distance", "ratio": 1e-6, "head_radius": 1e-3, "bn": "diagonal"}],
     "distance-infop": [{"name": "distance", "norm": "infop", "ratio": 1e-6, "head_radius": 1e-3, "bn": "diagonal"}],
+    "distance-infop-exact": [{"name": "distance", "norm": "infop_exact", "ratio": 1e-6, "head_radius": 1e-3, "bn": "diagonal"}],
     "distance-penalty": "distance-penalty",
     "distance-penalty-infop": [{"name": "distance-penalty", "norm": "infop"}],
     "delta": [{"name": "delta", "attention": False}],
@@ -82,7 +83,11 @@ BUDGET = dict.fromkeys(NO_EXTRA_WORK, 1.02) | {
 BUDGET_BY_SETTING = {
     "adarand": {"M": 1.02, "S": 1.02, "M2048": 1.07, "G": 1.03, "V": 1.03},
     "l2-sp": {"S": 1.10, "M": 1.03, "M2048": 1.03, "G": 1.03, "V": 1.03},
-    **{name: {"S": 1.06, "M": 1.03, "M2048": 1.03, "G": 1.03, "V": 1.03} for name in ("distance", "distance-frob", "distance-infop")},
+    **{
+        name: {"S": 1.06, "M": 1.03, "M2048": 1.03, "G": 1.03, "V": 1.03}
+        for name in METHODS
+        if name.startswith("distance") and "penalty" not in name
+    },
     "core-tuning": {"S": 1.15, "G": 1.10},
 }
 """The rest are allowed their floor and 5 %."""
