@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,7 +15,10 @@ from torch import Tensor
 from holdfast.errors import ConfigError
 from holdfast.types import Comm
 
-__all__ = ["ProcessGroup", "SingleProcess", "check_rendezvous", "current_comm", "gather_objects"]
+__all__ = ["ProcessGroup", "SingleProcess", "check_rendezvous", "current_comm", "gather_objects", "in_step"]
+
+
+Item = TypeVar("Item")
 
 
 class SingleProcess:
@@ -126,3 +130,28 @@ def gather_objects(value: Any, comm: Comm) -> list[Any]:
     values: list[Any] = [None] * comm.size
     dist.all_gather_object(values, value)
     return values
+
+
+def in_step(items: Iterable[Item], comm: Comm, device: torch.device) -> Iterator[tuple[Item, bool]]:
+    """Each rank's items, as many on all: where one has fewer it sees its last again, marked False; one without any sees another's.
+
+    For work that ranks can only do together. What they do with an item comes between two of its steps.
+
+    Args:
+        items: Of this rank; pickled where another has none.
+        comm: Communication between ranks.
+        device: Where ranks talk.
+    """
+    iterator, spare, first = iter(items), None, True
+    while True:
+        item = next(iterator, None)
+        having = int(comm.sum(torch.tensor(int(item is not None), device=device)))
+        if having == 0:
+            return
+        if first and having < comm.size:
+            spare = next(other for other in gather_objects(item, comm) if other is not None)
+        first = False
+        if item is not None:
+            spare = item
+        assert spare is not None
+        yield spare, item is not None

@@ -13,9 +13,10 @@ from torch import nn
 
 from holdfast.attach import build_terms, head_form, prepare_network
 from holdfast.catalog import reads_texts
-from holdfast.config.schema import FitConfig
+from holdfast.config.schema import RELEVANT_FIELDS, FitConfig
 from holdfast.data import RunData, load_data
-from holdfast.errors import DataError
+from holdfast.distributed import gather_objects
+from holdfast.errors import ConfigError, DataError
 from holdfast.models.checkpointing import checkpoint_blocks
 from holdfast.models.classifier import Classifier, freeze_batchnorm, synchronize_batchnorm
 from holdfast.models.freeze import freeze_parameters
@@ -43,7 +44,27 @@ def make_engine(config: FitConfig) -> Engine:
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = config.deterministic
-    return Engine(config.device, config.precision)
+    engine = Engine(config.device, config.precision, config.strategy)
+    _check_same_options(config, engine)
+    return engine
+
+
+def _check_same_options(config: FitConfig, engine: Engine) -> None:
+    """Ranks are parts of one run, not runs of their own that a cluster started side by side.
+
+    Raises:
+        ConfigError: Names an option of which two ranks have different values.
+    """
+    compared = {*RELEVANT_FIELDS, "data", "out", "strategy"}
+    own = {key: value for key, value in dataclasses.asdict(config).items() if key in compared}
+    first, *others = gather_objects(own, engine.comm)
+    for rank, options in enumerate(others, start=1):
+        for key, value in options.items():
+            if value != first[key]:
+                raise ConfigError(
+                    f"--{key.replace('_', '-')} {first[key]}: it is {value!r} on rank {rank}, and the ranks of a run have the same "
+                    "options; for runs of their own start each with srun --ntasks 1, or without torchrun"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +150,10 @@ def _finish_network(classifier: Classifier, config: FitConfig) -> None:
 
 
 def _uses_channels_last(config: FitConfig, net: nn.Module, engine: Engine) -> bool:
+    if config.strategy == "fsdp":
+        if config.channels_last == "on":
+            log.warning("--channels-last on: left out, since FSDP takes no weights in that order")
+        return False
     if config.channels_last == "auto":
         return prefers_channels_last(net, device=engine.device.type, precision=config.precision)
     return config.channels_last == "on"
@@ -149,7 +174,7 @@ def _load_source_data(config: FitConfig, spec: InputSpec | TextSpec) -> RunData 
     """The data of pretraining, all of which may be trained on; the options that cut and weigh are those of the run's own data."""
     if config.source_data is None:
         return None
-    cutting = ("train_list", "shots", "train_fraction", "folds", "fold", "group_by", "test_split")
+    cutting = ("train_list", "train_labels", "shots", "train_fraction", "folds", "fold", "group_by", "test_split")
     usual = {name: getattr(FitConfig, name) for name in cutting}
     plain = dataclasses.replace(config, data=config.source_data, sampling="uniform", class_weights="none", val_fraction=0.0, **usual)
     try:

@@ -160,8 +160,11 @@ def _feature_tracking(job: Job, rehearsal: Rehearsal) -> float:
 
 def _disk(job: Job, rehearsal: Rehearsal, *, stores_reference: bool) -> PlannedDisk:
     stored, data = rehearsal.stored, job.data
-    weights, average, optimizer, methods = (stored[name] for name in ("weights", "average", "optimizer", "methods"))
-    always = stored["reference"] if stores_reference else 0
+    ranks = job.engine.comm.size if job.engine.spreads else 1  # that each hold a part of what is written as a whole
+    weights, average, optimizer = (ranks * stored[name] for name in ("weights", "average", "optimizer"))
+    methods = stored["methods"]
+    used = any(weighted.term.NEEDS.reference for weighted in job.terms)  # by training, where it is spread too
+    always = stored["reference"] * (ranks if used else 1) if stores_reference else 0
     checkpoint = weights + average + optimizer + methods
     predictions = (data.size("val") + data.size("test")) * 4 * len(data.classes)
     finished = always + checkpoint + weights + predictions

@@ -38,6 +38,12 @@ def check_terms(config: FitConfig, terms: Sequence[WeightedTerm]) -> None:
         raise ConfigError(
             f"--batchnorm frozen: method {live[0]!r} needs BatchNorm that follows the batches; leave the option out, or the method"
         )
+    whole = [weighted.name for weighted in terms if not weighted.term.SHARDED]
+    if config.strategy == "fsdp" and whole:
+        raise ConfigError(
+            f"--strategy fsdp: method {whole[0]!r} needs whole weights as it is asked for here, and they are spread over ranks; take "
+            "--strategy ddp"
+        )
     _warn_of_late_starts(config)
 
 

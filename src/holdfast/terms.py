@@ -66,10 +66,14 @@ class Term(nn.Module):
 
     ``STATE`` names the tensors whose size is known only in ``setup``. Each is registered empty here, assigned by ``setup``, and
     created by ``load_state_dict`` with the shape, type and kind (buffer or parameter) it was saved with, so resuming skips
-    ``setup``. ``NEEDS`` and ``SCOPE`` belong to the class, or to the object where they depend on its options.
+    ``setup``. ``NEEDS``, ``SCOPE`` and ``SHARDED`` belong to the class, or to the object where they depend on its options.
+
+    ``SHARDED`` says that the term works where FSDP spreads the network's parameters over ranks: of the network it reads outputs, features
+    and the head, in a forward pass, and other parameters only by their parts. Terms that do not say so are refused there.
     """
 
     NEEDS: Needs = Needs()
+    SHARDED: bool = False
     SCOPE: ClassVar[Scope | Mapping[str, Scope]] = Scope.EXAMPLE
     STATE: ClassVar[tuple[str, ...]] = ()
 

@@ -310,17 +310,17 @@ def test_depth_scales_the_last_two_quarters_of_other_networks() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"radius": 1, "ratio": 0.1}, r"distance: --method\.radius 1 and --method\.ratio 0\.1: give one of them"),
+        ({"radius": 1, "ratio": 0.1}, r"distance: --method\.distance\.radius 1 and --method\.distance\.ratio 0\.1: give one of them"),
         (
             {"radius": "body=1,body.0=2"},
             r"radius: the patterns 'body' and 'body\.0' both match body\.0\.weight, with 1 and 2; .*'body!body\.0=1'",
         ),
         ({"radius": "body=1,*.weight=1"}, r"the patterns 'body' and '\*\.weight' both match body\.0\.weight"),
-        ({"ratio": "boddy=1"}, r"--method\.ratio 'boddy' matches no parameter of the network\. Did you mean 'body'"),
-        ({"layers": "body,haed"}, r"--method\.layers 'haed' matches no parameter of the network\. Did you mean 'head'"),
-        ({"radius": "body!boby=1"}, r"--method\.radius 'boby' matches no parameter"),
-        ({"radius": "*.bias=1"}, r"--method\.radius '\*\.bias' matches parameters but no layer; layers are body\.0\.weight"),
-        ({"radius": "body=1", "layers": "body"}, r"'body=1' says which layers it is for; leave out --method\.layers 'body'"),
+        ({"ratio": "boddy=1"}, r"--method\.distance\.ratio 'boddy' matches no parameter of the network\. Did you mean 'body'"),
+        ({"layers": "body,haed"}, r"--method\.distance\.layers 'haed' matches no parameter of the network\. Did you mean 'head'"),
+        ({"radius": "body!boby=1"}, r"--method\.distance\.radius 'boby' matches no parameter"),
+        ({"radius": "*.bias=1"}, r"--method\.distance\.radius '\*\.bias' matches parameters but no layer; layers are body\.0\.weight"),
+        ({"radius": "body=1", "layers": "body"}, r"'body=1' says which layers it is for; leave out --method\.distance\.layers 'body'"),
         ({"radius": -1}, r"radius: expected a number of at least 0, several by name as layer3=0\.5,layer4=1, or none, got -1"),
         ({"radius": "body=-1"}, r"radius: expected a number of at least 0, several by name .*, got 'body=-1'"),
         ({"ratio": "wide"}, r"ratio: expected a number of at least 0, several by name .* or auto, got 'wide'"),
@@ -337,7 +337,7 @@ def test_wrong_options_are_named(options: dict[str, Any], sentence: str) -> None
 
 
 def test_options_built_in_python_are_checked_too() -> None:
-    with pytest.raises(ConfigError, match=r"--method\.radius '-1': expected numbers of at least 0"):
+    with pytest.raises(ConfigError, match=r"--method\.distance\.radius '-1': expected numbers of at least 0"):
         Distance(radius=-1)
-    with pytest.raises(ConfigError, match=r"--method\.ratio 'x': expected a number, or several by name"):
+    with pytest.raises(ConfigError, match=r"--method\.distance\.ratio 'x': expected a number, or several by name"):
         Distance(ratio="x")

@@ -99,5 +99,6 @@ def test_the_total_has_the_weights_of_both_parts() -> None:
 
 
 def test_a_pattern_without_a_match_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"distance-penalty: --method\.layers 'boddy' matches no parameter .* Did you mean 'body'"):
+    sentence = r"distance-penalty: --method\.distance-penalty\.layers 'boddy' matches no parameter .* Did you mean 'body'"
+    with pytest.raises(ConfigError, match=sentence):
         attach(SmallNet(3), [{"name": "distance-penalty", "layers": "boddy"}], num_classes=3)

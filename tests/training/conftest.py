@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training.rank_runs import TwoRanks, shared_folder, train_by_two_ranks
 from tests.training.small_runs import OPTIONS, write_images
 
 import holdfast
@@ -18,6 +19,12 @@ from holdfast.run import Run
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of images with split folders; not to be changed."""
     return write_images(tmp_path_factory.mktemp("images") / "data")
+
+
+@pytest.fixture(scope="session")
+def two_ranks(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TwoRanks:
+    """What two ranks have trained on them."""
+    return train_by_two_ranks(images, shared_folder(tmp_path_factory))
 
 
 @pytest.fixture

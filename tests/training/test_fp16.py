@@ -31,8 +31,8 @@ def half(monkeypatch: pytest.MonkeyPatch) -> None:
     """``precision="fp16"`` on the CPU, which the engine refuses since it is slow: real autocast and a real scaler."""
     real = Engine.__init__
 
-    def engine(self: Engine, device: str = "auto", precision: str = "fp32") -> None:
-        real(self, device, "fp32")
+    def engine(self: Engine, device: str = "auto", precision: str = "fp32", strategy: str = "ddp") -> None:
+        real(self, device, "fp32", strategy)
         if precision == "fp32":
             return
         self._accelerator.state._mixed_precision = precision

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.processes import torchrun
-from tests.training.small_runs import LIVE_BATCHNORM, METHODS, OPTIONS, assert_same_run, assert_same_tensors, history, options_on_glyphnet
+from tests.processes import like_srun, torchrun
+from tests.training.rank_runs import CASES, ROBUST, SAME, TwoRanks
+from tests.training.small_runs import assert_same_run, assert_same_tensors, history
 from torch import Tensor
 
 import holdfast
@@ -19,107 +21,6 @@ from holdfast.run import Run
 from holdfast.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.ranks
-
-CASES: dict[str, dict[str, Any]] = {name: options_on_glyphnet(name) for name in METHODS if name not in LIVE_BATCHNORM}
-CASES |= {
-    "adarand, accumulation": {"method": "adarand", "accumulate": 2},
-    "delta, accumulation": {**options_on_glyphnet("delta"), "accumulate": 2},
-    "delta-attention": {**options_on_glyphnet("delta-attention"), "lr": 0.02},
-    "l2-sp, accumulation, adamw": {"method": "l2-sp", "accumulate": 2, "optimizer": "adamw", "lr": 1e-3},
-    "averaging, clipping, layer-wise rates, patience": {
-        **{"method": "adarand", "ema": 0.5, "clip_norm": 0.5, "layer_decay": 0.9, "freeze": ["stem.1"]},
-        **{"lr": 0.1, "epochs": 3, "patience": 1},
-    },
-    "adarand, balanced and weighted": {
-        **{"method": "adarand", "sampling": "balanced", "class_weights": "balanced"},
-        **{"split": "paper", "train_fraction": 0.7, "data_seed": 3},  # 3, 5 and 4 images of the classes
-    },
-}
-"""By folder name; all with BatchNorm frozen, where the equality holds."""
-
-SAME = {**OPTIONS, "model": "demo:glyphnet", "image_size": None, "batch_size": 8, "batchnorm": "frozen", "lr": 0.01}
-
-DRIVER = """
-import os, signal, sys
-from pathlib import Path
-
-import torch
-
-import holdfast
-from holdfast import build
-from holdfast.distributed import ProcessGroup
-from holdfast.errors import Interrupted, NonFiniteError
-from holdfast.training.loop import Trainer
-from holdfast.training.watch import FiniteWatch
-from tests.training.test_ranks import CASES, SAME
-
-images, runs = map(Path, sys.argv[1:])
-rank = int(os.environ["RANK"])
-finish, update = build.finish, Trainer.update
-terms = {}
-
-
-def finish_and_keep_terms(trainer, **options):
-    terms[trainer.job.run.path.name] = trainer.objective.terms.state_dict()
-    return finish(trainer, **options)
-
-
-def update_and_be_stopped(self, batches):
-    update(self, batches)
-    if rank == 1:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-build.finish = finish_and_keep_terms
-for name, options in CASES.items():
-    holdfast.fit(images, **{**SAME, **options}, out=runs / name)
-
-errors = {}
-for name, every in (("stopped inside", 1), ("stopped at the end of the epoch", 50)):
-    FiniteWatch.EVERY, Trainer.update = every, update_and_be_stopped
-    try:
-        holdfast.fit(images, **SAME, method="adarand", out=runs / name)
-    except Interrupted as error:
-        errors[name] = str(error)
-    FiniteWatch.EVERY, Trainer.update = 50, update
-    holdfast.fit(resume=runs / name)
-try:
-    holdfast.fit(images, **{**SAME, "lr": 3e38}, out=runs / "overflow")
-except NonFiniteError as error:
-    errors["overflow"] = str(error)
-
-comm = ProcessGroup()
-rows = torch.arange(6.0).reshape(3, 2)[: 2 - rank].add(10 * rank).requires_grad_()  # two rows, then one
-gathered = comm.gather(rows)
-(gathered * torch.arange(6.0).reshape(3, 2).add(100 * rank)).sum().backward()  # each rank's loss reads all rows in its own way
-found = {
-    "gathered": gathered.detach(),
-    "grad": rows.grad,
-    "rows of one rank": comm.gather(torch.ones(rank, 3)),
-    "flags": comm.broadcast(torch.tensor([rank == 0, rank == 1])),
-    "number": comm.broadcast(torch.tensor(7 + rank)),
-    "sum": comm.sum(torch.tensor([1.0, rank], requires_grad=True)),
-}
-torch.save({"terms": terms, "errors": errors, "comm": found}, runs / f"rank-{rank}.pt")
-"""
-
-
-@dataclass(frozen=True)
-class TwoRanks:
-    """What the driver left: run directories, and what each rank saw."""
-
-    runs: Path
-    seen: tuple[dict[str, Any], dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def two_ranks(images: Path, tmp_path_factory: pytest.TempPathFactory) -> TwoRanks:
-    runs = tmp_path_factory.mktemp("ranks")
-    (runs / "driver.py").write_text(DRIVER)
-    done = torchrun(runs / "driver.py", images, runs)
-    assert done.returncode == 0, done.stderr
-    first, second = (torch.load(runs / f"rank-{rank}.pt", weights_only=False) for rank in range(2))
-    return TwoRanks(runs, (first, second))
 
 
 def tensors(states: dict[str, Any]) -> dict[str, Tensor]:
@@ -210,3 +111,25 @@ def test_the_command_finds_its_ranks_and_speaks_once(images: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Weights of epoch 1") == 1
     assert holdfast.load(tmp_path / "run").finished
+
+
+def test_two_ranks_estimate_wrong_labels_and_train_with_them_as_one_does(two_ranks: TwoRanks, tmp_path: Path) -> None:
+    one, two = holdfast.fit(**ROBUST, out=tmp_path / "one"), Run.open(two_ranks.runs / "robust")
+    estimates = [json.loads((run.path / "estimate/transition.json").read_text()) for run in (one, two)]
+    assert estimates[0]["transition"] == estimates[1]["transition"]
+    methods = [[{**entry, "transition": None} for entry in run.config["method"]] for run in (one, two)]
+    assert methods[0] == methods[1]
+    torch.testing.assert_close(two.load_weights(), one.load_weights(), rtol=1e-4, atol=1e-5)
+
+
+def test_ranks_that_were_given_different_options_are_refused(two_ranks: TwoRanks) -> None:
+    for seen in two_ranks.seen:
+        assert re.match(r"--out \S+own-0: it is '\S+own-1' on rank 1, and the ranks of a run have", seen["errors"]["own"])
+    assert not [path for path in two_ranks.runs.iterdir() if "own" in path.name]
+
+
+def test_the_tasks_of_a_slurm_step_are_one_run(images: Path, tmp_path: Path) -> None:
+    words = ["fit", images, "--model", "demo:glyphnet", "--epochs", "1", "--batch-size", "6", "--device", "cpu", "--devices", "2"]
+    done = like_srun([*words, "--out", tmp_path / "run"], count=2)
+    assert [task.returncode for task in done] == [0, 0], done[0].stderr
+    assert load_checkpoint(holdfast.load(tmp_path / "run"))["ranks"] == 2

@@ -11,9 +11,9 @@ import torch
 
 pytest.importorskip("transformers", reason="needs the extra text")
 
+from tests.processes import torchrun
 from tests.small_texts import texts, write_network, write_table
 from tests.training.small_runs import history
-from tests.training.test_ranks import torchrun
 
 import holdfast
 from holdfast.models.load import load_pretrained
@@ -24,6 +24,9 @@ pytestmark = pytest.mark.ranks
 CASES: dict[str, dict[str, Any]] = {
     "adarand+l2-sp": {"method": "adarand+l2-sp"},
     "bss": {"method": "bss"},
+    "gce, truncated, with constraints": {
+        "method": [{"name": "gce", "truncate": 0.3, "prune_start": 0}, {"name": "distance", "ratio": 0.02}],
+    },
     "delta, accumulation": {"method": {"name": "delta", "attention": False, "weight": 1e-3}, "accumulate": 2},
 }
 
@@ -37,11 +40,15 @@ import sys
 from pathlib import Path
 
 import holdfast
+from holdfast.training import sharding
 from tests.training.test_text_ranks import CASES, SAME
 
 home = Path(sys.argv[1])
+sharding.SMALLEST = 0
 for name, options in CASES.items():
-    holdfast.fit(home / "texts.jsonl", model=f"hf:{home / 'net'}", **{**SAME, **options}, out=home / "two" / name)
+    for strategy in ("ddp", "fsdp"):
+        out = home / ("two" if strategy == "ddp" else "fsdp") / name
+        holdfast.fit(home / "texts.jsonl", model=f"hf:{home / 'net'}", **{**SAME, **options}, strategy=strategy, out=out)
 """
 
 
@@ -70,7 +77,9 @@ def one(home: Path, tmp_path: Path) -> Callable[[str], Run]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_ranks_reproduce_one_on_texts(case: str, home: Path, one: Callable[[str], Run]) -> None:
-    alone, two = one(case), Run.open(home / "two" / case)
+    alone, two, spread = one(case), Run.open(home / "two" / case), Run.open(home / "fsdp" / case)
+    torch.testing.assert_close(spread.load_weights(), two.load_weights(), rtol=1e-4, atol=1e-5)
+    assert history(spread)[-1] == pytest.approx(history(two)[-1], rel=1e-3, abs=1e-5)
     torch.testing.assert_close(two.load_weights(), alone.load_weights(), rtol=1e-4, atol=1e-5)
     for mine, other in zip(history(two), history(alone), strict=True):
         assert mine == pytest.approx(other, rel=1e-4, abs=1e-6)

@@ -41,7 +41,7 @@ def test_good_numbers_and_none_at_all_pass() -> None:
 def test_the_first_bad_tensor_is_named_and_counters_are_left_out() -> None:
     tensors = {"count": torch.tensor(3), "a": torch.ones(2), "b": torch.tensor([1.0, float("nan")]), "c": torch.tensor(float("inf"))}
     with pytest.raises(NonFiniteError, match=r"^the weights 'b' were not finite after step 7;"):
-        FiniteWatch.check_tensors(tensors.items(), 7)
+        FiniteWatch.check_tensors(tensors.items(), 7, SingleProcess())
 
 
 @pytest.fixture

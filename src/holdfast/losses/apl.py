@@ -23,6 +23,7 @@ class ActivePassiveLoss(TaskLoss):
     """
 
     NEEDS = Needs(hard_labels=True, weights=True)
+    SHARDED = True
 
     def __init__(self, *, passive: Literal["rce", "mae"] = "rce", log_zero: float = -4.0) -> None:
         super().__init__()

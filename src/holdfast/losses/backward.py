@@ -108,7 +108,7 @@ class BackwardCorrection(TransitionLoss):
             self._warned = True
             log.warning(
                 "method 'backward': the corrected loss was negative in %d batch(es), where the network fits noise; a smaller learning "
-                "rate, a distance constraint or --method.nonneg abs helps",
+                "rate, a distance constraint or --method.backward.nonneg abs helps",
                 int(count),
             )
         return {"negative_batches": count}

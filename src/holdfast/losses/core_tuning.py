@@ -45,6 +45,7 @@ class CoreTuning(TaskLoss):
 
     NEEDS = Needs(layers=("pooled",), hard_labels=True, head=HeadForm(bias=False))
     SCOPE = Scope.BATCH
+    SHARDED = True
     STATE = ("inner_weight", "inner_bias", "outer_weight", "outer_bias")
 
     inner_weight: nn.Parameter  # (D, D)

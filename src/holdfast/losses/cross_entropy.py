@@ -15,6 +15,7 @@ class CrossEntropy(TaskLoss):
     """Mean cross-entropy of the batch."""
 
     NEEDS = Needs(weights=True)
+    SHARDED = True
 
     def loss(self, step: Step) -> Tensor:
         """``(1/B) Σ_i -w_i log softmax(logits_i)[labels_i]``, with ``w_i = 1`` where examples have no weights.

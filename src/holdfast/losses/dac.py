@@ -29,6 +29,7 @@ class AbstainingClassifier(TaskLoss):
     """
 
     NEEDS = Needs(hard_labels=True, weights=True, head=HeadForm(extra=1))
+    SHARDED = True
     STATE = ("saving", "first_step", "abstained")
 
     saving: Tensor  # scalar, running mean over batches of (1 - a) times the cross-entropy among the classes

@@ -32,6 +32,7 @@ class DRTune(TaskLoss):
 
     NEEDS = Needs(layers=("pooled",), reference=True, hard_labels=True)
     SCOPE = Scope.BATCH
+    SHARDED = True
     STATE = ("live", "pretrained", "queue_labels", "pointer")
 
     live: Tensor  # (Q, D), the network's features as they were when they entered

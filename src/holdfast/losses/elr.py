@@ -26,6 +26,7 @@ class EarlyLearning(TaskLoss):
     """
 
     NEEDS = Needs(hard_labels=True, weights=True, index=True)
+    SHARDED = True
     STATE = ("examples", "targets")
 
     examples: Tensor  # (N,), ranks of the ids of all training examples

@@ -30,6 +30,7 @@ class GeneralizedCrossEntropy(TaskLoss):
         prune_every: Epochs from one judgement to the next.
     """
 
+    SHARDED = True
     STATE = ("examples", "kept")
 
     examples: Tensor | None  # (N,), ranks of the ids of all training examples, only with truncation

@@ -26,6 +26,7 @@ class TransitionLoss(TaskLoss):
     """
 
     NEEDS = Needs(hard_labels=True, weights=True)
+    SHARDED = True
 
     def __init__(self, *, transition: str, start_epoch: int, force: bool) -> None:
         super().__init__()

@@ -22,6 +22,8 @@ class JensenShannon(TaskLoss):
         views: Further views of each example; with one or more it is the authors' GJS.
     """
 
+    SHARDED = True
+
     def __init__(self, *, label_weight: float = 0.5, views: int = 0) -> None:
         super().__init__()
         self.label_weight = label_weight

@@ -20,6 +20,7 @@ class LabelSmoothing(TaskLoss):
     """
 
     NEEDS = Needs(weights=True)
+    SHARDED = True
 
     def __init__(self, *, smoothing: float = 0.1) -> None:
         super().__init__()

@@ -28,6 +28,7 @@ class Mixup(TaskLoss):
     """
 
     SCOPE = Scope.BATCH
+    SHARDED = True
 
     def __init__(self, *, alpha: float = 0.2) -> None:
         super().__init__()

@@ -26,6 +26,7 @@ class SelfAdaptiveTraining(TaskLoss):
 
     NEEDS = Needs(hard_labels=True, index=True)
     SCOPE = Scope.BATCH
+    SHARDED = True
     STATE = ("examples", "targets")
 
     examples: Tensor  # (N,), ranks of the ids of all training examples

@@ -21,6 +21,7 @@ class SymmetricCrossEntropy(TaskLoss):
     """
 
     NEEDS = Needs(hard_labels=True, weights=True)
+    SHARDED = True
 
     def __init__(self, *, log_zero: float = -4.0) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class UOTFineTuning(TaskLoss):
     """
 
     NEEDS = Needs(layers=("pooled",), hard_labels=True, extra=("source",), head=HeadForm(std=None))
+    SHARDED = True
     STATE = ("selected", "head_weight", "head_bias")
 
     selected: Tensor  # (top,), sorted source classes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from holdfast.measures.features import (
 )
 from holdfast.models.classifier import Classifier
 from holdfast.run import Run
-from holdfast.types import Comm
+from holdfast.types import Batch, Comm
 
 __all__ = ["MOST_EXAMPLES", "FeatureTracking", "measure_features"]
 
@@ -59,6 +59,10 @@ def measure_features(features: Tensor, labels: Tensor, logits: Tensor) -> dict[s
     }
 
 
+def _all_count(batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
+    return ((batch, True) for batch in batches)
+
+
 @dataclass(frozen=True)
 class FeatureTracking:
     """Writes ``features.csv``: a row for the pretrained network with its new head, epoch 0, and one after each epoch.
@@ -74,6 +78,7 @@ class FeatureTracking:
         device: Where to compute.
         autocast: The precision of forward passes.
         seed: Seed of the choice of examples.
+        in_step: This rank's batches as they are to be passed through the network, and whether each counts.
     """
 
     run: Run
@@ -83,6 +88,7 @@ class FeatureTracking:
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]]
     seed: int
+    in_step: Callable[[Iterable[Batch]], Iterable[tuple[Batch, bool]]] = _all_count
 
     @property
     def name(self) -> str:
@@ -121,11 +127,13 @@ class FeatureTracking:
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []), self.autocast():
             classifier.eval()
             try:
-                for batch in self.data.sample(
+                batches = self.data.sample(
                     "train", MOST_EXAMPLES, seed=self.seed, rank=self.comm.rank, size=self.comm.size, device=self.device
-                ):
+                )
+                for batch, counts in self.in_step(batches):
                     outputs = classifier(batch.inputs)
-                    rows.append((outputs.features["pooled"].float(), batch.labels, outputs.logits.float()))
+                    if counts:
+                        rows.append((outputs.features["pooled"].float(), batch.labels, outputs.logits.float()))
             finally:
                 classifier.train(was_training)
         features, labels, logits = (torch.cat(column) for column in zip(*rows, strict=True))

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from holdfast.errors import ConfigError, ModelError
 
-__all__ = ["checkpoint_blocks"]
+__all__ = ["blocks_of", "checkpoint_blocks"]
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -44,8 +44,7 @@ def checkpoint_blocks(net: nn.Module, head_name: str, *, compiled: bool = False)
         ConfigError: torch.compile is asked for, which would let BatchNorm see each batch twice.
         ModelError: The network is a plain sequence of layers.
     """
-    around_head = {net.get_submodule(head_name.rsplit(".", depth)[0]) for depth in range(head_name.count(".") + 1)}
-    blocks = [block for block in _blocks(net) if block not in around_head]
+    blocks = blocks_of(net, head_name)
     if len(blocks) < 2:  # one alone saves nothing: all its activations are there again when it is computed again
         raise ModelError(
             f"--gradient-checkpointing: {type(net).__name__} is a plain sequence of layers, without blocks that could be computed again; "
@@ -60,6 +59,12 @@ def checkpoint_blocks(net: nn.Module, head_name: str, *, compiled: bool = False)
         # A bound method follows its block through copy.deepcopy; the class, and so isinstance, stays as it is.
         block.forward = types.MethodType(_recomputed, block)
     return len(blocks)
+
+
+def blocks_of(net: nn.Module, head_name: str) -> list[nn.Module]:
+    """The blocks of a network, none of which holds its head: residual blocks, encoder layers, stems."""
+    around_head = {net.get_submodule(head_name.rsplit(".", depth)[0]) for depth in range(head_name.count(".") + 1)}
+    return [block for block in _blocks(net) if block not in around_head]
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

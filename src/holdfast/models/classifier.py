@@ -51,6 +51,7 @@ class Classifier(nn.Module):
         self.layers: tuple[str, ...] = ("pooled",)
         self._catching: list[dict[str, Tensor]] = []  # what the forward pass that is under way has caught, if there is one
         self._stop_at: frozenset[str] = frozenset()
+        self.whole_passes = False  # whether no forward pass may end early, since what surrounds this must see its end
         self._hook = self.head.register_forward_pre_hook(self._catch)
 
     @property
@@ -80,6 +81,9 @@ class Classifier(nn.Module):
 
     def features(self, inputs: Any, layers: Collection[str] = ("pooled",)) -> dict[str, Tensor]:
         """Captured layers of a batch; the forward pass ends where the last of ``layers`` is known, which saves the rest of it."""
+        if self.whole_passes:
+            outputs: Outputs = self(inputs)
+            return {layer: outputs.features[layer] for layer in layers}
         caught: dict[str, Tensor] = {}
         self._catching[:] = [caught]
         self._stop_at = frozenset(layers)

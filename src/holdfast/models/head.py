@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from holdfast.errors import ModelError
 
-__all__ = ["find_head"]
+__all__ = ["find_head", "head_in", "set_head"]
 
 
 def find_head(net: nn.Module, name: str | None = None, *, label: str = "the network") -> str:
@@ -40,6 +42,18 @@ def find_head(net: nn.Module, name: str | None = None, *, label: str = "the netw
             "choose a network that ends in pooling and one Linear layer, or add them to yours"
         )
     return next(reversed(linears))
+
+
+def head_in(weights: Mapping[str, Tensor], head_name: str) -> dict[str, Tensor]:
+    """``weight`` and, where there is one, ``bias`` of the head in a network's state dict."""
+    return {name: weights[f"{head_name}.{name}"] for name in ("weight", "bias") if f"{head_name}.{name}" in weights}
+
+
+@torch.no_grad()
+def set_head(head: nn.Linear, tensors: Mapping[str, Tensor]) -> None:
+    """Give the outputs of the first K classes this weight (K, D) and, where there is one, this bias (K,); others stay as drawn."""
+    for name, parameter in head.named_parameters():
+        parameter[: len(tensors[name])].copy_(tensors[name])
 
 
 def _chosen(net: nn.Module, name: str, linears: dict[str, nn.Linear]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,10 @@ class FrozenReference(nn.Module):
     def capture(self, layers: Iterable[str]) -> None:
         """Make further layers known to :meth:`features`, by their names in the bare network."""
         self._classifier.capture(layers)
+
+    def spread(self, over_ranks: Callable[[Classifier], object]) -> None:
+        """Spread the network over ranks by a function that does so in place; ``weights`` are in parts then."""
+        over_ranks(self._classifier)
 
     def source_head(self) -> nn.Linear:
         """The head that came with the pretrained weights, from D features to K_s classes.

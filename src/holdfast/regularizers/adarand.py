@@ -43,6 +43,7 @@ class AdaRand(Regularizer):
     """
 
     NEEDS = Needs(layers=("pooled",), hard_labels=True)
+    SHARDED = True
     STATE = ("mean", "std", "running_mean", "active", "exp_avg", "exp_avg_sq")  # (K, D), but active (K,)
     mean: Tensor
     std: Tensor

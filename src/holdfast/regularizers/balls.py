@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from holdfast.models.shards import is_spread, own_part
 from holdfast.regularizers.held_layers import HeldBatchNorm, HeldLayer, HeldLayers
 from holdfast.regularizers.projections import (
     BATCHNORM_EPS,
@@ -41,11 +43,12 @@ class Balls:
         norm: That of the layers' balls; BatchNorm layers are bounded channel by channel whatever it is.
         relative: Whether the numbers are multiples of the norm of the start.
         head_radius: Radius of what is new, around 0; None to leave it alone.
+        comm: Communication between ranks, which may hold parts of the weights; the norm must be ``frob`` then.
     """
 
-    def __init__(self, held: HeldLayers, norm: Norm, *, relative: bool, head_radius: float | None) -> None:
+    def __init__(self, held: HeldLayers, norm: Norm, *, relative: bool, head_radius: float | None, comm: Comm) -> None:
         self._norm = norm
-        self._balls = [_Ball(layer, _radius(layer, norm, relative=relative)) for layer in held.layers]
+        self._balls = [_Ball(layer, _radius(layer, norm, comm, relative=relative)) for layer in held.layers]
         if head_radius is not None:
             self._balls += [_Ball(layer, head_radius) for layer in held.new]
         self._batchnorms = _BatchNormBalls(held.batchnorms, relative=relative) if held.batchnorms else None
@@ -58,34 +61,39 @@ class Balls:
             Shape (3, L), in the order of ``names``: distance now, radius, and the share of the layer that was outside. For the norms of
             rows the first two are the largest over rows, for BatchNorm over channels.
         """
-        found = [_project_frob(self._balls) if self._norm == "frob" else _project_rows(self._balls, exact=self._norm == "infop_exact")]
+        by_frob = self._norm == "frob"
+        found = [_project_frob(self._balls, comm) if by_frob else _project_rows(self._balls, exact=self._norm == "infop_exact")]
         if self._batchnorms is not None:
             found.append(self._batchnorms.project(comm))
         return torch.cat([part for part in found if part is not None], dim=1)
 
 
-def _radius(held: HeldLayer, norm: Norm, *, relative: bool) -> float | Tensor:
+def _radius(held: HeldLayer, norm: Norm, comm: Comm, *, relative: bool) -> float | Tensor:
     if not relative:
         return held.number
     assert held.start is not None
+    if norm == "frob" and is_spread(held.weight):
+        square = torch.tensor(frob_distance(held.start, None) ** 2, dtype=torch.float64, device=held.start.device)
+        return held.number * math.sqrt(float(comm.sum(square)))
     if norm == "frob":
         return held.number * frob_distance(held.start, None)
     return held.number * row_sums(held.by_row(held.start), None, rows=held.rows)
 
 
-def _project_frob(balls: Sequence[_Ball]) -> Tensor | None:
+def _project_frob(balls: Sequence[_Ball], comm: Comm) -> Tensor | None:
     if not balls:
         return None
-    weights, starts = [ball.held.weight for ball in balls], [ball.held.start for ball in balls]
+    spread = is_spread(balls[0].held.weight)
+    weights, starts = [own_part(ball.held.weight) for ball in balls], [ball.held.start for ball in balls]
     radii = torch.tensor([ball.radius for ball in balls], dtype=torch.float64)
-    if weights[0].device.type == "cpu":
+    if weights[0].device.type == "cpu" and not spread:
         # One layer after the other, in the processor's cache; those inside their ball are read and not written.
         distances = torch.tensor(
             [project_frob_(*layer) for layer in zip(weights, starts, radii.tolist(), strict=True)], dtype=torch.float64
         )
     else:
         radii = radii.to(weights[0].device, torch.promote_types(weights[0].dtype, torch.float32), non_blocking=True)
-        distances = project_frob_all_(weights, starts, radii)
+        distances = project_frob_all_(weights, starts, radii, comm if spread else None)
     return torch.stack([torch.minimum(distances, radii), radii, (distances > radii).to(radii)])
 
 

@@ -27,6 +27,7 @@ class BatchSpectralShrinkage(Regularizer):
 
     NEEDS = Needs(layers=("pooled",))
     SCOPE = Scope.BATCH
+    SHARDED = True
 
     def __init__(self, *, k: int = 1, gather: bool = True) -> None:
         super().__init__()

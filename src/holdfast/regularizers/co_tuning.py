@@ -31,6 +31,7 @@ class CoTuning(Regularizer):
     """
 
     NEEDS = Needs(layers=("pooled",), source_head=True, hard_labels=True)
+    SHARDED = True
     STATE = ("relationship", "source_weight", "source_bias")
 
     relationship: Tensor  # (K, K_s)

@@ -38,6 +38,7 @@ class Delta(Regularizer):
 
     NEEDS = Needs(reference=True)
     SCOPE: ClassVar[Mapping[str, Scope]] = {"backbone": Scope.EXAMPLE, "head": Scope.WEIGHTS}
+    SHARDED = True
     STATE = ("channel_weights",)  # (Σ C,), layer after layer; empty without attention
     channel_weights: Tensor | None
 

@@ -71,11 +71,13 @@ class Distance(Regularizer):
         super().__init__()
         radius, ratio, head_radius = str(radius), str(ratio), str(head_radius)
         if radius != "none" and ratio != "auto":
-            raise ConfigError(f"distance: --method.radius {radius} and --method.ratio {ratio}: give one of them.")
+            raise ConfigError(f"distance: --method.distance.radius {radius} and --method.distance.ratio {ratio}: give one of them.")
         self.norm: Norm = norm
+        self.SHARDED = norm == "frob" and bn == "off"  # sums over entries, of which each rank takes its part
         self.relative = radius == "none"
-        text, option = (RATIO if ratio == "auto" else ratio, "ratio") if self.relative else (radius, "radius")
-        self.selection = Selection.of_text(text, layers, option=f"distance: --method.{option}", embeddings=embeddings, bn=bn != "off")
+        text, name = (RATIO if ratio == "auto" else ratio, "ratio") if self.relative else (radius, "radius")
+        option = f"distance: --method.distance.{name}"
+        self.selection = Selection.of_text(text, layers, option=option, embeddings=embeddings, bn=bn != "off")
         self.head_radius = None if head_radius == "none" else float(head_radius)
         self.scale_by_depth = scale_by_depth
         self._balls: Balls | None = None
@@ -95,7 +97,7 @@ class Distance(Regularizer):
         """None: this is where the weights and their starts are seen for the first time."""
         if self._balls is None:
             held = hold(step, self.selection, scale_by_depth=self.scale_by_depth)
-            self._balls = Balls(held, self.norm, relative=self.relative, head_radius=self.head_radius)
+            self._balls = Balls(held, self.norm, relative=self.relative, head_radius=self.head_radius, comm=step.comm)
             self._names = self._balls.names
             if not self._names:
                 log.warning("distance: no layer that it bounds is trained, so it does nothing.")

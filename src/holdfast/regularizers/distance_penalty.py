@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from holdfast.models.shards import is_spread, over_ranks, own_part
 from holdfast.regularizers.functional import frob_penalty, infop_penalty
 from holdfast.regularizers.held_layers import HeldLayer, HeldLayers, Selection, hold
 from holdfast.terms import Needs, Regularizer, Scope
@@ -37,7 +38,8 @@ class DistancePenalty(Regularizer):
     ) -> None:
         super().__init__()
         self.norm = norm
-        self.selection = Selection.of_text("1", layers, option="distance-penalty: --method.layers", bn=bn)
+        self.SHARDED = norm == "frob"  # a sum over entries, of which each rank takes its part
+        self.selection = Selection.of_text("1", layers, option="distance-penalty: --method.distance-penalty.layers", bn=bn)
         self.scale_by_depth = scale_by_depth
         self._groups: _Groups | None = None
 
@@ -58,16 +60,18 @@ class DistancePenalty(Regularizer):
         backbone = step.logits.new_zeros(())
         for factor, layers in self._groups.backbone.items():
             starts = [_outputs_first(layer, layer.start) for layer in layers if layer.start is not None]
-            backbone = backbone + factor * formula([_outputs_first(layer, layer.weight) for layer in layers], starts)
-        new = [_outputs_first(layer, layer.weight) for layer in self._groups.new]
-        return {"backbone": backbone, "head": formula(new) if new else step.logits.new_zeros(())}
+            backbone = backbone + factor * formula([_outputs_first(layer, own_part(layer.weight)) for layer in layers], starts)
+        new = [_outputs_first(layer, own_part(layer.weight)) for layer in self._groups.new]
+        found = {"backbone": backbone, "head": formula(new) if new else step.logits.new_zeros(())}
+        return {name: over_ranks(value, step.comm) for name, value in found.items()} if self._groups.spread else found
 
 
 class _Groups(NamedTuple):
-    """What is penalised: layers of the backbone with their starts by the factor of their penalty, and what is new."""
+    """What is penalised: layers of the backbone with their starts by the factor of their penalty, and what is new; whether in parts."""
 
     backbone: dict[float, list[HeldLayer]]
     new: list[HeldLayer]
+    spread: bool
 
 
 def _group(held: HeldLayers) -> _Groups:
@@ -75,9 +79,12 @@ def _group(held: HeldLayers) -> _Groups:
     for layer in held.layers:
         backbone[layer.number].append(layer)
     for batchnorm in held.batchnorms:
-        backbone[batchnorm.number].append(HeldLayer(batchnorm.name, batchnorm.layer.weight, batchnorm.start, batchnorm.number))
-    return _Groups(backbone, list(held.new))
+        backbone[batchnorm.number].append(HeldLayer(batchnorm.name, batchnorm.weight, batchnorm.start, batchnorm.number))
+    return _Groups(
+        backbone, list(held.new), spread=any(is_spread(layer.weight) for group in (*backbone.values(), held.new) for layer in group)
+    )
 
 
 def _outputs_first(layer: HeldLayer, tensor: Tensor) -> Tensor:
-    return layer.by_row(tensor).flatten(0, 1) if layer.groups else tensor
+    # A part of a weight has no rows to be told apart, and the one norm it is used for does not ask for them.
+    return layer.by_row(tensor).flatten(0, 1) if layer.groups and not is_spread(layer.weight) else tensor

@@ -15,6 +15,7 @@ class FeatureNormPenalty(Regularizer):
     """Mean square of the pooled features; RandReg with reference 0 (Yamaguchi et al., CVPR 2024)."""
 
     NEEDS = Needs(layers=("pooled",))
+    SHARDED = True
 
     def penalty(self, step: Step) -> Tensor:
         """``(1/(B·D)) Σ_i ‖z_i‖²``."""

@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from holdfast.checks import numbers_by_pattern
 from holdfast.errors import ConfigError
 from holdfast.models.select import layer_depths, match_parameters, measured_layers
+from holdfast.models.shards import names_of, own_part, trained_parameters
 from holdfast.types import Step
 
 __all__ = ["HeldBatchNorm", "HeldLayer", "HeldLayers", "Selection", "hold"]
@@ -53,11 +54,13 @@ class Selection:
             raise ConfigError(f"{option} {numbers!r}: expected a number, or several by name as layer3=0.5,layer4=1.") from None
         if any(number < 0 for number in found.values()):
             raise ConfigError(f"{option} {numbers!r}: expected numbers of at least 0.")
+        of_layers = f"{option.rpartition('.')[0]}.layers"
         if layers == "all":
             return cls(found, option, embeddings, bn)
         if "=" in numbers:
-            raise ConfigError(f"{option} {numbers!r} says which layers it is for; leave out --method.layers {layers!r}.")
-        option = f"{option.partition(':')[0]}: --method.layers"
+            shown = of_layers.rpartition(" ")[2]
+            raise ConfigError(f"{option} {numbers!r} says which layers it is for; leave out {shown} {layers!r}.")
+        option = of_layers
         return cls(dict.fromkeys(map(str.strip, layers.split(",")), found["*"]), option, embeddings, bn, overlap=True)
 
     def of(self, net: nn.Module) -> dict[str, float]:
@@ -105,10 +108,11 @@ class HeldLayer:
 
 @dataclass(frozen=True)
 class HeldBatchNorm:
-    """A BatchNorm layer with trained scales, and its scales and running variance at the start."""
+    """A BatchNorm layer with trained scales (``weight``), and its scales and running variance at the start."""
 
     name: str
     layer: _BatchNorm
+    weight: nn.Parameter
     start: Tensor
     start_variance: Tensor
     number: float
@@ -132,32 +136,37 @@ class HeldLayers:
 def hold(step: Step, selection: Selection, *, scale_by_depth: float = 1.0) -> HeldLayers:
     """The layers of the network in a step with their starts.
 
-    Frozen weights are left out, tied ones are there once. The starts are the reference's own tensors, not copies. A layer whose name or
-    shape the reference does not know is new, as the head is; its number is 0.
+    Frozen weights are left out, tied ones are there once. The starts are the reference's own tensors, not copies; where the weights are
+    spread over ranks, this rank's parts of them. A layer whose name or shape the reference does not know is new, as the head is; its
+    number is 0.
     """
     net, weights = step.model, step.reference.weights
     numbers = selection.of(net)
     factors = _depth_factors(net, step.head, scale_by_depth)
-    owners = _owners(net)
-    head = {id(parameter) for parameter in step.head.parameters()}
+    owners, parameters, head = _owners(net), trained_parameters(net), names_of(net, step.head)
     held, new = [], []
     for name in _weights(net, embeddings=selection.embeddings):
-        parameter, start = net.get_parameter(name), weights.get(name)
+        parameter, start = parameters[name], weights.get(name)
         if not parameter.requires_grad:
             continue
         groups = _groups(owners[name])
-        if id(parameter) in head or start is None or start.shape != parameter.shape:
+        if name in head or start is None or start.shape != parameter.shape:
             new.append(HeldLayer(name, parameter, None, 0.0, groups))
         elif name in numbers:
-            held.append(HeldLayer(name, parameter, start.to(parameter), numbers[name] * factors[name], groups))
+            held.append(HeldLayer(name, parameter, _beside(start, parameter), numbers[name] * factors[name], groups))
     layers = []
     for path, module in batchnorms(net):
         name, variance = f"{path}.weight", weights.get(f"{path}.running_var")
         start = weights.get(name)
         if name in numbers and module.weight.requires_grad and start is not None and variance is not None:
-            start, variance = start.to(module.weight), variance.to(module.weight)
-            layers.append(HeldBatchNorm(name, module, start, variance, numbers[name] * factors[name]))
+            start, variance = _beside(start, parameters[name]), _beside(variance, parameters[name])
+            layers.append(HeldBatchNorm(name, module, parameters[name], start, variance, numbers[name] * factors[name]))
     return HeldLayers(tuple(held), tuple(layers), tuple(new))
+
+
+def _beside(start: Tensor, parameter: nn.Parameter) -> Tensor:
+    """This rank's part of a start, where its part of the parameter is and of its type."""
+    return own_part(start).to(own_part(parameter.detach()))
 
 
 def batchnorms(net: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:

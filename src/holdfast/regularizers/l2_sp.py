@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from holdfast.models.shards import is_spread, names_of, over_ranks, own_part, trained_parameters
 from holdfast.regularizers.functional import half_squared_distance
 from holdfast.terms import Needs, Regularizer, Scope
 from holdfast.types import Step
@@ -18,11 +19,12 @@ class L2SP(Regularizer):
 
     Li et al., ICML 2018. All trainable parameters take part, normalisation scales and biases included; buffers do not. A parameter
     without a counterpart of its name and shape in the pretrained network counts as head, as in Transfer-Learning-Library (commit
-    c4aa59e).
+    c4aa59e). Where FSDP spreads the weights, each rank looks at its parts.
     """
 
     NEEDS = Needs(reference=True)
     SCOPE = Scope.WEIGHTS
+    SHARDED = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,26 +41,29 @@ class L2SP(Regularizer):
 class _Pairs(NamedTuple):
     """Parameters with their pretrained values, and those that are new."""
 
-    shared: list[Tensor]
+    shared: list[nn.Parameter]
     start: list[Tensor]
-    new: list[Tensor]
+    new: list[nn.Parameter]
 
 
 def _pair(step: Step) -> _Pairs:
     weights = step.reference.weights
-    head = {id(parameter) for parameter in step.head.parameters()}
+    head = names_of(step.model, step.head)
     pairs = _Pairs([], [], [])
-    for name, parameter in step.model.named_parameters():
+    for name, parameter in trained_parameters(step.model).items():
         pretrained = weights.get(name)
         if not parameter.requires_grad:
             continue
-        if id(parameter) in head or pretrained is None or pretrained.shape != parameter.shape:
+        if name in head or pretrained is None or pretrained.shape != parameter.shape:
             pairs.new.append(parameter)
         else:
             pairs.shared.append(parameter)
-            pairs.start.append(pretrained)
+            pairs.start.append(own_part(pretrained))
     return pairs
 
 
-def _distance(parameters: list[Tensor], start: list[Tensor] | None, step: Step) -> Tensor:
-    return half_squared_distance(parameters, start) if parameters else step.logits.new_zeros(())
+def _distance(parameters: list[nn.Parameter], start: list[Tensor] | None, step: Step) -> Tensor:
+    if not parameters:
+        return step.logits.new_zeros(())
+    distance = half_squared_distance([own_part(parameter) for parameter in parameters], start)
+    return over_ranks(distance, step.comm) if is_spread(parameters[0]) else distance

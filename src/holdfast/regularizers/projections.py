@@ -14,6 +14,7 @@ from torch import Tensor
 
 from holdfast.checks import check_same_shape
 from holdfast.errors import ShapeError
+from holdfast.types import Comm
 
 __all__ = [
     "BATCHNORM_EPS",
@@ -150,13 +151,14 @@ def project_frob_(weight: Tensor, start: Tensor | None, radius: float) -> float:
     return distance
 
 
-def project_frob_all_(weights: Sequence[Tensor], starts: Sequence[Tensor | None], radii: Tensor) -> Tensor:
+def project_frob_all_(weights: Sequence[Tensor], starts: Sequence[Tensor | None], radii: Tensor, comm: Comm | None = None) -> Tensor:
     """:func:`project_frob` of many tensors in place, without waiting for the device.
 
     Args:
         weights: N tensors on one device.
         starts: Their starts.
         radii: Shape (N,).
+        comm: Where the tensors are this rank's parts of larger ones, how to reach the other parts.
 
     Returns:
         The distances there were (N,).
@@ -164,6 +166,8 @@ def project_frob_all_(weights: Sequence[Tensor], starts: Sequence[Tensor | None]
     origins = [torch.zeros_like(weight) if start is None else start for weight, start in zip(weights, starts, strict=True)]
     differences = torch._foreach_sub([widen(weight) for weight in weights], [widen(origin) for origin in origins])
     distances = torch.stack([norm.to(radii) for norm in torch._foreach_norm(differences)])
+    if comm is not None:
+        distances = comm.sum(distances.square()).sqrt()
     for weight, start, distance, radius in zip(weights, starts, distances, radii, strict=True):
         _pull_(weight, start, _pulls_of(distance, radius, widen(weight[:0]).dtype))
     return distances

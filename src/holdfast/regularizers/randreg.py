@@ -26,6 +26,7 @@ class RandReg(Regularizer):
     """
 
     NEEDS = Needs(layers=("pooled",))
+    SHARDED = True
     STATE = ("mean", "std")  # (D,) each, for the prior 'pretrained'
     mean: Tensor | None
     std: Tensor | None

@@ -20,6 +20,7 @@ class ConditionalRandReg(Regularizer):
     """
 
     NEEDS = Needs(layers=("pooled",), hard_labels=True)
+    SHARDED = True
     STATE = ("mean", "std")  # (K, D) each
     mean: Tensor
     std: Tensor

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.models.shards import in_parts_like, own_part
+
 __all__ = ["WeightAverage", "decay_at"]
 
 
@@ -47,8 +49,9 @@ class WeightAverage:
     def update(self) -> None:
         """Take in the weights after an applied update."""
         self.updates += 1
-        weights = [parameter.float() for parameter in self._trained.values()]
-        torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay_at(self.updates, self.decay))
+        weights = [own_part(parameter).float() for parameter in self._trained.values()]
+        averages = [own_part(average) for average in self._average.values()]
+        torch._foreach_lerp_(averages, weights, 1 - decay_at(self.updates, self.decay))
 
     def weights(self) -> dict[str, Tensor]:
         """The network's state dict with the averages in place of what is trained, under all names of tied weights."""
@@ -68,7 +71,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _fill(self, tensors: list[Tensor]) -> None:
-        torch._foreach_copy_(list(self._trained.values()), tensors)
+        torch._foreach_copy_([own_part(parameter) for parameter in self._trained.values()], [own_part(tensor) for tensor in tensors])
 
     def state_dict(self) -> dict[str, Any]:
         """The averages and how many updates they have seen, for a checkpoint."""
@@ -78,4 +81,4 @@ class WeightAverage:
         """Restore what :meth:`state_dict` gave."""
         self.updates = state["updates"]
         for name, average in self._average.items():
-            average.copy_(state["weights"][name])
+            average.copy_(in_parts_like(state["weights"][name], average))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -12,10 +14,17 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from holdfast.distributed import check_rendezvous, current_comm
+from holdfast.distributed import check_rendezvous, current_comm, in_step
 from holdfast.errors import ConfigError
+from holdfast.models.classifier import Classifier
+from holdfast.models.reference import FrozenReference
+from holdfast.objective import Objective
+from holdfast.training.sharding import SMALLEST, clip_norm_of_parts, gathered, load_network, load_optimizer, spread
+from holdfast.types import Batch
 
 __all__ = ["Engine"]
+
+log = logging.getLogger("holdfast")
 
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -28,12 +37,13 @@ class Engine:
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
+        strategy: What several ranks do: ``ddp``, each has the whole network; ``fsdp``, each has its part of it.
 
     Raises:
         ConfigError: The device or precision is not to be had on this machine.
     """
 
-    def __init__(self, device: str = "auto", precision: str = "fp32") -> None:
+    def __init__(self, device: str = "auto", precision: str = "fp32", strategy: Literal["ddp", "fsdp"] = "ddp") -> None:
         device = _check(device, precision)
         check_rendezvous()
         # Accelerate keeps its settings for the life of the process; a second fit in one session may want others.
@@ -47,17 +57,44 @@ class Engine:
             )
         self.device: torch.device = self._accelerator.device
         self.comm = current_comm()
+        self.spreads = strategy == "fsdp"
+        self._replicated: list[nn.Parameter] = []  # trained beside a spread network, whole on every rank
+        assert not self.spreads or self.comm.size > 1, "options are checked before"
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes the run directory."""
         return self.comm.rank == 0
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """Move a module to the device; DDP and mixed precision go around it where they apply."""
-        module.to(self.device)
-        wrapped: nn.Module = self._accelerator.prepare_model(module)
-        return wrapped
+    def wrap(self, objective: Objective) -> nn.Module:
+        """Move an objective to the device; DDP or FSDP, and mixed precision, go around it where they apply.
+
+        FSDP spreads the network; what the terms train stays whole, and ranks agree on its gradients in :meth:`backward`.
+        """
+        if not self.spreads:
+            objective.to(self.device)
+            wrapped: nn.Module = self._accelerator.prepare_model(objective)
+            return wrapped
+        assert isinstance(objective.model, Classifier)
+        if not spread(objective.model, self.device, self.comm):
+            log.warning(
+                "--strategy fsdp: %s has no blocks of %d parameters or more, so all its weights are gathered at once while it computes",
+                *(type(objective.model.net).__name__, SMALLEST),
+            )
+        objective.terms.to(self.device)
+        self._replicated = list(objective.terms.parameters())
+        for parameter in self._replicated:
+            parameter.data.copy_(self.comm.broadcast(parameter))
+        # "Evaluation" means without DDP to Accelerate; the arithmetic is what is wanted of it.
+        computing: nn.Module = self._accelerator.prepare_model(objective, device_placement=False, evaluation_mode=True)
+        return computing
+
+    def place_reference(self, reference: FrozenReference, *, used: bool) -> None:
+        """Keep the frozen network on the device, spread as the trained one is, or on the host where training does not use it."""
+        if self.spreads and used:
+            reference.spread(lambda classifier: spread(classifier, self.device, self.comm))
+        else:
+            reference.to(self.device if used else "cpu")
 
     def wrap_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The optimizer, with loss scaling in fp16."""
@@ -70,15 +107,22 @@ class Engine:
         return context
 
     def accumulating(self, module: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-        """Hold back DDP's exchange of gradients until the last micro-batch."""
-        if last or self.comm.size == 1:
+        """Hold back DDP's exchange of gradients until the last micro-batch.
+
+        FSDP exchanges them each time: summed up whole they would take the memory that it is to save.
+        """
+        if last or self.comm.size == 1 or self.spreads:
             return nullcontext()
         context: AbstractContextManager[None] = self._accelerator.no_sync(module)
         return context
 
-    def backward(self, loss: Tensor) -> None:
-        """Differentiate, scaled in fp16."""
+    def backward(self, loss: Tensor, *, last: bool = True) -> None:
+        """Differentiate, scaled in fp16; after the ``last`` micro-batch ranks have the same gradients."""
         self._accelerator.backward(loss)
+        if last:
+            for parameter in self._replicated:
+                if parameter.grad is not None:
+                    parameter.grad.copy_(self.comm.sum(parameter.grad) / self.comm.size)
 
     def clip_gradients(self, parameters: Sequence[nn.Parameter], norm: float) -> Tensor:
         """Scale gradients down to a global norm, after taking the loss scaling of fp16 out of them.
@@ -88,6 +132,8 @@ class Engine:
         Returns:
             The norm before, scalar; not finite where a gradient is not.
         """
+        if self.spreads:
+            return clip_norm_of_parts(parameters, norm, self.comm)
         before: Tensor = self._accelerator.clip_grad_norm_(parameters, norm)
         return before
 
@@ -108,6 +154,31 @@ class Engine:
         """Restore the loss scaling."""
         if state is not None and self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(state)
+
+    def in_step(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
+        """This rank's batches for passes through the trained network, and whether each counts: see :func:`in_step`.
+
+        Ranks that gather weights together must run together; others go through their own batches.
+        """
+        return in_step(batches, self.comm, self.device) if self.spreads else ((batch, True) for batch in batches)
+
+    def whole(self, state: Any) -> Any:
+        """A state dict to be written by rank 0, with whole tensors; on all ranks together."""
+        return gathered(state, keep=self.is_main) if self.spreads else state
+
+    def load(self, net: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Fill the wrapped network with weights that every rank has."""
+        if self.spreads:
+            load_network(net, state)
+        else:
+            net.load_state_dict(state)
+
+    def load_optimizer(self, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+        """Restore the optimizer from a state that every rank has."""
+        if self.spreads:
+            load_optimizer(optimizer, state)
+        else:
+            optimizer.load_state_dict(dict(state))
 
     def wait(self) -> None:
         """Until every rank is here."""

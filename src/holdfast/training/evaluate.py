@@ -46,9 +46,10 @@ def predict_batches(classifier: Classifier, batches: Iterable[Batch], engine: En
     try:
         # A network of one's own may draw numbers in eval mode too; how often it is evaluated must not change its training.
         with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []), torch.no_grad(), engine.autocast():
-            for batch in batches:
+            for batch, counts in engine.in_step(batches):
                 logits = classifier(batch.inputs).logits[:, :num_classes]
-                rows.append((logits.float().cpu(), batch.labels.cpu(), batch.index.cpu()))
+                if counts:
+                    rows.append((logits.float().cpu(), batch.labels.cpu(), batch.index.cpu()))
     finally:
         classifier.train(was_training)
     own = Predictions(*(torch.cat(column) for column in zip(*rows, strict=True))) if rows else _empty(num_classes)

@@ -117,7 +117,7 @@ class Trainer:
         self.candidates = Candidates(job.classifier.net, job.config)
         self._reference = job.reference if any(weighted.term.NEEDS.reference for weighted in job.terms) else None
         # A reference that no term looks at any more should not take up the device's memory.
-        job.reference.to(job.engine.device if self._reference is not None else "cpu")
+        job.engine.place_reference(job.reference, used=self._reference is not None)
         warn_about_batch_terms(job.terms, job.config.accumulate)
         job.classifier.train()
 
@@ -171,7 +171,7 @@ class Trainer:
             )
             with job.engine.accumulating(self.module, last=micro == accumulate - 1):
                 output = self.module(batch, context)
-                job.engine.backward(output.total)
+                job.engine.backward(output.total, last=micro == accumulate - 1)
             self.watch.record(output.values, clock.step)
             self.meter.add(output, batch, accumulate)
         norm = None if job.config.clip_norm is None else job.engine.clip_gradients(self._trained, job.config.clip_norm)
@@ -243,9 +243,10 @@ class Trainer:
         self.watch.check(job.engine.comm)
         if better:
             self._check_weights()
-        if job.engine.is_main:
-            for form in better:
-                save_weights(job.run, epoch, form, self.candidates.weights(form))
+        for form in better:
+            weights = job.engine.whole(self.candidates.weights(form))
+            if job.engine.is_main:
+                save_weights(job.run, epoch, form, weights)
         self.clock = Clock(clock.step, epoch, 0, clock.total_steps)
         self.meter.reset()
         self.epoch_seconds = 0.0
@@ -288,7 +289,7 @@ class Trainer:
 
     def _check_weights(self) -> None:
         tensors = ((name, value) for name, value in self.objective.state_dict().items() if isinstance(value, Tensor))
-        self.watch.check_tensors(tensors, self.clock.step)
+        self.watch.check_tensors(tensors, self.clock.step, self.job.engine.comm)
 
     def _share_buffers(self) -> None:
         """Rank 0's BatchNorm statistics on all ranks."""

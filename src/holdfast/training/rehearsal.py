@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from holdfast.errors import DataError
+from holdfast.models.shards import own_part
 from holdfast.terms import Term
 from holdfast.training.batches import companion_rows, epoch_batches
 from holdfast.training.evaluate import predict_batches
@@ -183,7 +184,7 @@ def _stored(trainer: Trainer) -> dict[str, int]:
     average = trainer.candidates.average
     return {
         "weights": _bytes_in(job.classifier.net.state_dict()),
-        "gradients": sum(parameter.grad.nbytes for parameter in trainer.objective.parameters() if parameter.grad is not None),
+        "gradients": sum(own_part(parameter.grad).nbytes for parameter in trainer.objective.parameters() if parameter.grad is not None),
         "optimizer": _bytes_in(trainer.optimizer.state_dict()["state"]),
         "average": 0 if average is None else _bytes_in(average.state_dict()),
         "methods": _bytes_in(trainer.objective.terms.state_dict()),
@@ -193,9 +194,9 @@ def _stored(trainer: Trainer) -> dict[str, int]:
 
 
 def _bytes_in(tree: Any) -> int:
-    """Bytes of all tensors in nested dicts and lists."""
+    """Bytes of all tensors in nested dicts and lists; of what is spread over ranks, those of this rank."""
     if isinstance(tree, Tensor):
-        return tree.nbytes
+        return own_part(tree).nbytes
     values = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list | tuple) else ()
     return sum(map(_bytes_in, values))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -23,11 +23,17 @@ State = tuple[int, str]
 """Weights of the network: after which epoch, and ``raw`` or ``ema``."""
 
 
-def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[str, Any]:
+def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str, probe: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Evaluate all candidate states, select one, write the run's files and return the result.
 
     The test split is read here for the first time, for all candidates together, after the choice between them was made on
     validation. On all ranks; rank 0 writes.
+
+    Args:
+        trainer: A trainer that has trained.
+        holdfast_version: For the record.
+        model_spec: ``--model`` as given.
+        probe: How the head was solved, where that took the place of training.
     """
     job = trainer.job
     candidates = _candidates(trainer)
@@ -53,6 +59,7 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
             "planned_epochs": job.config.epochs,
             "stopped_early": trainer.stopped_early,
             "skipped_updates": trainer.skipped,
+            **({"probe": probe} if probe is not None else {}),
         },
         "train": measure(trained := trainer.predict("train")),
         "val": selections[0]["val"],
@@ -62,9 +69,10 @@ def finish(trainer: Trainer, *, holdfast_version: str, model_spec: str) -> dict[
         "cost": _cost(trainer),
         **_noise(trained, trainer),
     }
+    weights = job.engine.whole(job.classifier.net.state_dict())
     if job.engine.is_main:
         predictions = evaluated[candidates[0].state]
-        job.run.save_model(job.classifier.net.state_dict())
+        job.run.save_model(weights)
         job.run.save_predictions({split: _with_ids(split, predictions[split], trainer) for split in predictions})
         job.run.write_result(result)
         drop_weights(job.run, ())
@@ -114,7 +122,7 @@ def _evaluate(trainer: Trainer, states: Sequence[State]) -> dict[State, dict[str
     }
 
     def load(state: State) -> None:
-        job.classifier.net.load_state_dict(last[state] if state in last else load_weights(job.run, *state))
+        job.engine.load(job.classifier.net, last[state] if state in last else load_weights(job.run, *state))
 
     evaluated = {}
     for state in dict.fromkeys(states):
@@ -141,13 +149,13 @@ def _terms(trainer: Trainer) -> dict[str, dict[str, float | None]]:
 
 
 def _noise(trained: Predictions, trainer: Trainer) -> dict[str, Any]:
-    """What became of wrong training labels, where the data tells the truth."""
+    """What became of wrong labels of train as they were given, where the data tells the truth."""
     data = trainer.job.data
     truth = data.true_labels("train")
     if truth is None or not (known := truth >= 0).any():
         return {}
     predicted = trained.logits.argmax(dim=1).numpy()
-    report = noise_report(truth[known], data.labels("train")[known], predicted[known], len(data.classes))
+    report = noise_report(truth[known], data.given_labels("train")[known], predicted[known], len(data.classes))
     return {"noise": {"n": int(known.sum()), **{name: value for name, value in asdict(report).items() if name != "transition"}}}
 
 
@@ -157,13 +165,13 @@ def _number(cell: object) -> float | None:
 
 def _cost(trainer: Trainer) -> dict[str, Any]:
     job, steps = trainer.job, trainer.clock.step
-    per_step = trainer.seconds["train"] / max(1, steps)
+    per_step = trainer.seconds["train"] / steps if steps else None  # a probe is solved without any
     return {
         "device": _device_name(job.engine.device),
         "steps": steps,
         "seconds_total": trainer.seconds["total"],
         "seconds_per_step": per_step,
-        "seconds_per_epoch": per_step * trainer.steps_per_epoch,
+        "seconds_per_epoch": per_step * trainer.steps_per_epoch if per_step is not None else None,
         "images_per_second": trainer.batch_size / per_step if per_step else None,
         "peak_memory_mib": peak_memory_mib(job.engine.device),
     }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from holdfast.step import SourceView
+from holdfast.terms import Term
 from holdfast.training.events import SetupStarted
 from holdfast.training.job import Job
 from holdfast.training.optim import classifier_sgd
@@ -19,9 +20,10 @@ __all__ = ["set_up_terms", "source_of"]
 
 
 def source_of(job: Job, total_steps: int) -> SourceView:
-    """What the terms of a job may look at, with the reference on the device."""
+    """What the terms of a job may look at, with the reference on the device where one of them looks."""
     data, comm, device = job.data, job.engine.comm, job.engine.device
-    job.reference.to(device)
+    if any(type(weighted.term).setup is not Term.setup for weighted in job.terms):
+        job.reference.to(device)
 
     def open_split(split: str) -> Iterator[Batch]:
         if split == "source" and job.source_data is not None:

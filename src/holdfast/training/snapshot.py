@@ -22,12 +22,12 @@ __all__ = ["check_same_run", "restore_modules", "restore_progress", "take_snapsh
 
 
 def take_snapshot(trainer: Trainer) -> dict[str, Any]:
-    """Everything that decides how training goes on, between two optimizer steps. On all ranks together; the value is for all of them."""
+    """Everything that decides how training goes on, between two optimizer steps. On all ranks together; the value is for rank 0."""
     job, engine = trainer.job, trainer.job.engine
     own = {"random": random_state(), "meter": trainer.meter.state_dict()}
     clock = dataclasses.asdict(trainer.clock)
     clock.pop("total_steps")
-    return {
+    state = {
         "fingerprints": job.fingerprints,
         "options": _options(job),
         "ranks": engine.comm.size,
@@ -45,6 +45,8 @@ def take_snapshot(trainer: Trainer) -> dict[str, Any]:
         "epoch_seconds": trainer.epoch_seconds,
         "by_rank": gather_objects(own, engine.comm),
     }
+    whole: dict[str, Any] = engine.whole(state)
+    return whole
 
 
 def restore_modules(trainer: Trainer, state: Mapping[str, Any]) -> None:
@@ -57,7 +59,7 @@ def restore_progress(trainer: Trainer, state: Mapping[str, Any]) -> None:
     """Put back all else; the random generators last, since what is done on the way may draw from them."""
     job = trainer.job
     mine = state["by_rank"][job.engine.comm.rank]
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    job.engine.load_optimizer(trainer.optimizer, state["optimizer"])
     job.engine.load_scaler_state(state["scaler"])
     trainer.candidates.load_state_dict(state["candidates"])
     trainer.skipped = state["skipped"]

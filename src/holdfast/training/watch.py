@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from holdfast.errors import NonFiniteError
+from holdfast.models.shards import own_part
 from holdfast.types import Comm
 
 __all__ = ["FiniteWatch"]
@@ -75,16 +76,16 @@ class FiniteWatch:
             )
 
     @staticmethod
-    def check_tensors(tensors: Iterable[tuple[str, Tensor]], step: int) -> None:
-        """Refuse to save weights that a finite loss may already have spoilt.
+    def check_tensors(tensors: Iterable[tuple[str, Tensor]], step: int, comm: Comm) -> None:
+        """Refuse to save weights that a finite loss may already have spoilt, on all ranks together, which may hold parts of them.
 
         Raises:
             NonFiniteError: Names the first tensor.
         """
-        named = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
-        finite = torch.stack([torch.isfinite(tensor).all() for _, tensor in named]).tolist()
-        for (name, _), good in zip(named, finite, strict=True):
-            if not good:
+        named = [(name, own_part(tensor)) for name, tensor in tensors if tensor.is_floating_point()]
+        bad = comm.sum(torch.stack([~torch.isfinite(tensor).all() for _, tensor in named]).long()).tolist()
+        for (name, _), ranks in zip(named, bad, strict=True):
+            if ranks:
                 raise NonFiniteError(
                     f"the weights {name!r} were not finite after step {step}; the last checkpoint is from before that. "
                     "Start again with a lower --lr and another --out."

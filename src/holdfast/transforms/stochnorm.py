@@ -32,6 +32,7 @@ class StochNorm(ModelTransform):
     """
 
     NEEDS = Needs(live_batchnorm=True)
+    SHARDED = True
 
     def __init__(self, *, p: float = 0.5) -> None:
         super().__init__()
