@@ -21,10 +21,12 @@ from holdfast.data.normalize import effective_spec
 from holdfast.errors import ConfigError
 from holdfast.measures.tracking import FeatureTracking
 from holdfast.models.classifier import Classifier
+from holdfast.models.fingerprint import fingerprint_tensors
+from holdfast.models.head import set_head
 from holdfast.models.memory_format import to_channels_last
 from holdfast.parts import Parts, make_engine
 from holdfast.planning import Plan, make_plan
-from holdfast.recorded import REFERENCE_WEIGHTS, config_of, network_of
+from holdfast.recorded import PROBE, REFERENCE_WEIGHTS, config_of, network_of, probed_head
 from holdfast.run import Run
 from holdfast.training.callbacks import Callback
 from holdfast.training.engine import Engine
@@ -32,11 +34,12 @@ from holdfast.training.events import Listener, RunFinished, RunStarted, ignore, 
 from holdfast.training.job import Job
 from holdfast.training.layer_log import LayerLog
 from holdfast.training.loop import Trainer
+from holdfast.training.probe import solve_probe
 from holdfast.training.result import finish
 from holdfast.training.trackers import tracking
-from holdfast.types import HeadForm, InputSpec, TextSpec
+from holdfast.types import InputSpec, TextSpec
 
-__all__ = ["fit_config", "load_model", "packages_of", "plan_config", "resolve_again", "resume"]
+__all__ = ["fit_config", "go_on", "load_model", "packages_of", "plan_config", "resolve_again", "resume"]
 
 log = logging.getLogger("holdfast")
 
@@ -50,10 +53,19 @@ def fit_config(config: FitConfig, *, listener: Listener = ignore) -> Run:
     engine = make_engine(config)
     parts = Parts.build(config, engine)
     if engine.is_main:
-        run = Run.create(config.out, config_to_yaml_dict(parts.config), packages=packages_of(parts.config))
+        Run.create(config.out, config_to_yaml_dict(parts.config), packages=packages_of(parts.config))
+    engine.wait()
+    return go_on(Run.open(config.out), parts, engine, listener)
+
+
+def go_on(run: Run, parts: Parts, engine: Engine, listener: Listener) -> Run:
+    """Train a run that has its ``config.yaml`` from wherever it stands to its end; on all ranks together."""
+    if parts.config.recipe == "lp-ft":
+        set_head(parts.classifier.head, probed_head(run, parts.classifier.head_name))
+    if engine.is_main and not run.has("reference.json"):
         _write_sources(run, parts)
     engine.wait()
-    return _train(Run.open(config.out), parts, engine, listener)
+    return _train(run, parts, engine, listener)
 
 
 def plan_config(config: FitConfig) -> Plan:
@@ -88,11 +100,7 @@ def resume(path: str | Path, *, overrides: Mapping[str, Any] | None = None, list
     if run.has("reference.json") and run.has(REFERENCE_WEIGHTS):  # written in the other order; one alone is of no run yet
         config = dataclasses.replace(config, weights=str(run.path / REFERENCE_WEIGHTS))
     engine = make_engine(config)
-    parts = Parts.build(config, engine)
-    if engine.is_main and not run.has("reference.json"):
-        _write_sources(run, parts)
-    engine.wait()
-    return _train(run, parts, engine, listener)
+    return go_on(run, Parts.build(config, engine), engine, listener)
 
 
 def _write_sources(run: Run, parts: Parts) -> None:
@@ -107,7 +115,7 @@ def _write_sources(run: Run, parts: Parts) -> None:
         "fingerprint": reference.fingerprint,
         **parts.pretrained.origin,
         "stored": stored is not None,
-        "head": {"name": parts.pretrained.head_name, **_head_record(parts.classifier, head_form(parts.terms)), "seed": config.seed},
+        "head": {"name": parts.pretrained.head_name, **_head_record(parts), "seed": config.seed},
     }
     run.write_reference(record, stored)
 
@@ -120,9 +128,13 @@ def _stored_reference(parts: Parts) -> Mapping[str, Tensor] | None:
     return parts.reference.weights if config.store_reference == "always" or not reproducible else None
 
 
-def _head_record(classifier: Classifier, form: HeadForm) -> dict[str, Any]:
-    std = math.sqrt(2 / classifier.feature_dim) if form.std is None else form.std
-    return {"init": "normal", "std": std, "bias": 0.0 if form.bias else None} | ({"extra": form.extra} if form.extra else {})
+def _head_record(parts: Parts) -> dict[str, Any]:
+    """How the head was first drawn; of one that begins as a probe has left it, which this was, too."""
+    form, head = head_form(parts.terms), parts.classifier.head
+    std = math.sqrt(2 / parts.classifier.feature_dim) if form.std is None else form.std
+    record = {"init": "normal", "std": std, "bias": 0.0 if head.bias is not None else None}
+    probed = {"init": "probe", "probe": PROBE, "fingerprint": fingerprint_tensors(dict(head.named_parameters()))}
+    return record | ({"extra": form.extra} if form.extra else {}) | (probed if parts.config.recipe == "lp-ft" else {})
 
 
 def load_model(path: str | Path) -> tuple[Classifier, tuple[str, ...], InputSpec | TextSpec]:
@@ -178,8 +190,10 @@ def _train(run: Run, parts: Parts, engine: Engine, listener: Listener) -> Run:
         heard = together(listener, tracker) if engine.is_main else ignore
         trainer = Trainer(_job(run, parts, engine, heard))
         heard(_started(run, parts, engine, trainer.steps_per_epoch))
-        trainer.train()
-        result = finish(trainer, holdfast_version=version("holdfast"), model_spec=config.model)
+        probe = solve_probe(trainer) if config.recipe == "linear-probe" else None
+        if probe is None:
+            trainer.train()
+        result = finish(trainer, holdfast_version=version("holdfast"), model_spec=config.model, probe=probe)
         heard(RunFinished(str(run.path), result))
     return run
 
@@ -213,7 +227,9 @@ def _callbacks(run: Run, parts: Parts, engine: Engine) -> list[Callback]:
     """What is measured between epochs: numbers of layers, and what ``--track`` asks for; the test split is the loop's own affair."""
     config = parts.config
     layers = LayerLog(run, parts.terms, engine.comm)
-    features = FeatureTracking(run, parts.data, parts.classifier, engine.comm, engine.device, engine.autocast, seed=config.data_seed)
+    features = FeatureTracking(
+        run, parts.data, parts.classifier, engine.comm, engine.device, engine.autocast, config.data_seed, engine.in_step
+    )
     return [*([features] if "features" in config.track else []), *([layers] if layers.wanted else [])]
 
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from torch import Tensor
+
 from holdfast.config.layers import from_yaml
 from holdfast.config.load import recorded_config
 from holdfast.config.schema import FitConfig
 from holdfast.data import RunData, load_data
 from holdfast.errors import CheckpointError, ConfigError, DataError, ModelError, RunError
 from holdfast.models.classifier import Classifier
+from holdfast.models.fingerprint import fingerprint_tensors
+from holdfast.models.head import head_in, set_head
 from holdfast.models.load import Pretrained, load_pretrained
 from holdfast.models.reference import FrozenReference
 from holdfast.models.text_form import TextForm
 from holdfast.run import Run
 from holdfast.types import HeadForm
 
-__all__ = ["check_finished", "config_of", "data_of", "network_of", "start_of"]
+__all__ = ["check_finished", "config_of", "data_of", "network_of", "probed_head", "start_of"]
 
 REFERENCE_WEIGHTS = "reference.safetensors"
+
+PROBE = "probe"
+"""Where in a run's directory the first phase of ``--recipe lp-ft`` has its own."""
 
 
 def check_finished(run: Run) -> None:
@@ -78,9 +85,25 @@ def start_of(run: Run, weights: str | None = None) -> Classifier:
             f"{where}: these are not the weights that {str(run.path)!r} started from (fingerprint {found[:12]}, "
             f"recorded {run.reference['fingerprint'][:12]}); say where those are with --source FILE"
         )
-    classifier = _with_head(pretrained, run, seed=run.reference["head"]["seed"])
+    head = run.reference["head"]
+    classifier = _with_head(pretrained, run, seed=head["seed"])
+    if head["init"] == "probe":
+        set_head(classifier.head, probed_head(run, classifier.head_name))
+        if fingerprint_tensors(dict(classifier.head.named_parameters())) != head["fingerprint"]:
+            raise CheckpointError(f"{str(run.path / PROBE)!r}: this is not the linear probe that {str(run.path)!r} started from")
     classifier.keep_outputs(len(run.splits["classes"]))
     return classifier.eval()
+
+
+def probed_head(run: Run, head_name: str) -> dict[str, Tensor]:
+    """The head that the linear probe of a run with ``--recipe lp-ft`` has left.
+
+    Raises:
+        RunError: The probe is gone, or has not finished.
+    """
+    probe = Run.open(run.path / PROBE)
+    check_finished(probe)
+    return head_in(probe.load_weights(), head_name)
 
 
 def data_of(run: Run, spec: Any, *, data: str | None = None, threads: int | None = None) -> RunData:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 import pytest
 from tests.cli.conftest import RESULT
+from tests.cli.test_progress import START
 
 from holdfast.run import Run
 
@@ -114,3 +116,24 @@ def test_the_summary_says_where_training_ended_and_what_fp16_skipped(holdfast, c
 
 def test_the_next_command_can_be_pasted(holdfast, called):
     assert "Next: holdfast audit 'my run', or holdfast predict 'my run' image.jpg\n" in holdfast(*FIT[:-1], "my run").out
+
+
+def test_a_run_without_a_method_says_which_baseline_it_is_and_others_do_not(holdfast, called, monkeypatch, tmp_path):
+    monkeypatch.setattr("holdfast.recipes.fit_config", sys.modules["holdfast.build"].fit_config)
+    (tmp_path / "own.yaml").write_text("method: l2-sp\n")
+    called.events = [START]
+    sentence = "holdfast: no --method: plain fine-tuning, since no other baseline of 'holdfast list baselines' was shown to be better"
+    assert sentence in holdfast(*FIT).err
+    assert called.config.method == [{"name": "plain"}]
+    chosen = (
+        ("--method", "plain"),
+        ("--method", "adarand", "--method.adarand.alpha", "0.3"),
+        ("--config", str(tmp_path / "own.yaml")),
+        ("--labels", "robust"),
+        ("--recipe", "lp-ft"),
+        ("--quiet",),
+    )
+    for number, words in enumerate(chosen):
+        answer = holdfast(*FIT, *words, "--out", f"run-{number}")
+        assert answer.status == 0
+        assert "no --method" not in answer.err

@@ -224,6 +224,10 @@ def test_python_is_shown_a_call_in_python():
             "--devices 4: found 1 rank(s) on this machine, which holdfast never starts; type torchrun --nproc-per-node 4",
         ),
         ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, {"nodes": "3"}, "--nodes 3: found 2 machine(s)"),
+        ({}, {"strategy": "fsdp"}, "--strategy fsdp: this is one rank, and nobody is there to share the weights with; type torchrun "),
+        ({"WORLD_SIZE": "1"}, {"strategy": "fsdp"}, "or leave the option out."),
+        ({"WORLD_SIZE": "2"}, {"strategy": "fsdp", "compile": "true"}, "--strategy fsdp: does not go with --compile; leave it out, or"),
+        ({"WORLD_SIZE": "2"}, {"strategy": "fsdp", "precision": "fp16"}, "does not go with --precision fp16; leave it out"),
         ({"WORLD_SIZE": "two"}, {}, "the environment variable WORLD_SIZE must be a whole number of at least 1, got 'two'"),
     ],
 )
@@ -283,8 +287,9 @@ CHANGED = {
     "store_reference": "always", "weights": "w.safetensors", "shots": "5", "image_size": "64", "head_dropout": "0.5", "head_lr": "0.2",
     "workers": "3", "threads": "2", "devices": "1", "nodes": "1", "flip": "false",
     "warmup": "cosine", "ema": "0.9", "select_weights": "ema",
-    "train_fraction": "0.5", "sampling": "balanced", "class_weights": "balanced", "channels_last": "on",
-    "track": "test", "tracker": "csv", "labels": "as-given", "transition": "pair:0.2", "estimate_from": "run", "val_labels": "clean",
+    "train_fraction": "0.5", "sampling": "balanced", "class_weights": "balanced", "channels_last": "on", "strategy": "fsdp",
+    "recipe": "lp-ft", "track": "test", "tracker": "csv", "labels": "as-given", "transition": "pair:0.2", "estimate_from": "run",
+    "val_labels": "clean",
 }  # fmt: skip
 
 
@@ -304,7 +309,9 @@ BESIDE = {
 
 
 @pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(FitConfig)])
-def test_the_hash_follows_exactly_the_options_that_change_numbers(key):
+def test_the_hash_follows_exactly_the_options_that_change_numbers(monkeypatch, key):
+    if key == "strategy":
+        monkeypatch.setenv("WORLD_SIZE", "2")
     default, beside = getattr(FitConfig(), key), BESIDE.get(key, {})
     value = CHANGED.get(key, str(not default).lower() if isinstance(default, bool) else "0.5" if isinstance(default, float) else "2")
     assert (digest(**{**beside, key: value}) != digest(**beside)) is (key in RELEVANT_FIELDS and key != "plugin")

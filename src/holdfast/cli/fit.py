@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from holdfast.catalog.baselines import DEFAULT
 from holdfast.cli.arguments import parse
 from holdfast.cli.fit_options import COMMAND, CONFIG_ARGUMENTS, fit_page
-from holdfast.cli.messages import is_main_rank
+from holdfast.cli.messages import is_main_rank, tell
 from holdfast.cli.plan import print_plan
 from holdfast.cli.progress import progress
 from holdfast.cli.summary import print_summary
@@ -16,9 +18,11 @@ from holdfast.config.layers import command_line
 from holdfast.config.load import machine_options, resolve
 from holdfast.config.methods import PREFIX
 from holdfast.config.schema import FitConfig
+from holdfast.config.slurm import adopt_slurm_ranks
 from holdfast.config.yaml_file import yaml_layer
 from holdfast.errors import ConfigError
 from holdfast.run import Run
+from holdfast.training.events import Event, Listener, RunStarted
 
 __all__ = ["page", "run"]
 
@@ -27,6 +31,7 @@ page = fit_page
 
 def run(argv: Sequence[str]) -> int:
     """Fine-tune, or go on with a run, then print the summary; or only plan."""
+    adopt_slurm_ranks(os.environ)
     parsed = parse(argv, (*CONFIG_ARGUMENTS.values(), *COMMAND), free_prefix=f"--{PREFIX}")
     parsed.no_more_than(1, "fit")
     if parsed.words and "data" in parsed.values:
@@ -52,6 +57,21 @@ def _config(file: str | None, values: dict[str, Any]) -> FitConfig:
     return config
 
 
+def _saying_default(file: str | None, values: dict[str, Any], config: FitConfig, listener: Listener) -> Listener:
+    """The listener; of a run that was given no method it says first which baseline that is, and why."""
+    given = [*(yaml_layer(file).values if file else ()), *values]
+    recipe = config.labels != "as-given" or config.recipe != "full"
+    if recipe or any(key == "method" or key.startswith(PREFIX) for key in given):
+        return listener
+
+    def listen(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            tell(DEFAULT)
+        listener(event)
+
+    return listen
+
+
 def _plan(command: dict[str, Any], values: dict[str, Any], quiet: bool) -> None:
     if command["resume"]:
         raise ConfigError("--dry-run: only a run that has not begun can be planned; leave out --dry-run or --resume.")
@@ -70,7 +90,7 @@ def _fit(file: str | None, values: dict[str, Any], quiet: bool) -> Run:
     from holdfast.recipes import fit_config
 
     with progress(quiet=quiet) as listener:
-        return fit_config(config, listener=listener)
+        return fit_config(config, listener=listener if quiet else _saying_default(file, values, config, listener))
 
 
 def _resume(command: dict[str, Any], values: dict[str, Any], quiet: bool) -> Run:

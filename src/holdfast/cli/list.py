@@ -1,4 +1,4 @@
-"""``holdfast list``: methods, losses, models and datasets as tables, from the catalog."""
+"""``holdfast list``: methods, losses, baselines, models and datasets as tables, from the catalog."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.catalog import DATASETS, METHODS, MODELS, Family, Method
+from holdfast.catalog.baselines import BASELINES
 from holdfast.cli.arguments import COMMON, Argument, parse
 from holdfast.cli.help import HelpPage
 from holdfast.cli.terminal import out, page_width
@@ -18,7 +19,7 @@ from holdfast.errors import ConfigError, suggest
 
 __all__ = ["page", "run"]
 
-KINDS = ("methods", "losses", "models", "datasets")
+KINDS = ("methods", "losses", "baselines", "models", "datasets")
 LIBRARIES = ("timm", "torchvision")
 
 FAMILY_NOTES = {
@@ -35,11 +36,12 @@ PLUGIN = Argument("--plugin", "Python file that registers methods of your own; m
 def page() -> HelpPage:
     """The page behind ``holdfast list --help``."""
     return HelpPage(
-        usage=("holdfast list [methods|losses|models|datasets]", "holdfast list models timm|torchvision [PATTERN]"),
+        usage=("holdfast list [methods|losses|baselines|models|datasets]", "holdfast list models timm|torchvision [PATTERN]"),
         about=("Show what there is; without a word, everything.",),
         words=(
             ("methods", "everything that --method takes, those of installed packages by name alone"),
             ("losses", "those of them that replace the cross-entropy; an objective has one"),
+            ("baselines", "plain fine-tuning with options that make it strong; names for 'holdfast compare --methods'"),
             ("models", "kinds of --model; with the name of a library, its networks that have pretrained weights"),
             ("datasets", "kinds of DATA"),
             ("PATTERN", "part of a name, or a pattern with *"),
@@ -64,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
     if rest:
         _print_library(rest[0], rest[1] if len(rest) > 1 else "*")
     elif kind == "everything":
-        for each in ("methods", "models", "datasets"):
+        for each in ("methods", "baselines", "models", "datasets"):
             _print_kind(each)
     else:
         _print_kind(kind)
@@ -79,6 +81,8 @@ def _print_kind(kind: str) -> None:
         if rows := _plugin_rows():
             names = ", ".join(name for name, _, _ in rows)
             out.print(Text(f"Whether these plug-ins are losses shows when they are imported: {names}.\n", "dim"), width=page_width(out))
+    elif kind == "baselines":
+        _print_baselines()
     else:
         families = MODELS if kind == "models" else DATASETS
         _print_families("model" if kind == "models" else "data", families.values())
@@ -91,6 +95,14 @@ def _print_methods(records: Iterable[Method], plugins: Iterable[tuple[str, str, 
         Text("'holdfast explain METHOD' shows objective, options and sources; --method a+b joins regularizers.\n", "dim"),
         width=page_width(out),
     )
+
+
+def _print_baselines() -> None:
+    _print_table(("baseline", "what it does"), [(each.name, f"{each.summary} ({each.typed})") for each in BASELINES.values()])
+    note = (
+        "'holdfast explain BASELINE' says when and why; the options join every --method, and 'holdfast compare --methods' takes the names."
+    )
+    out.print(Text(f"{note}\n", "dim"), width=page_width(out))
 
 
 def _plugin_rows() -> list[tuple[str, str, str]]:

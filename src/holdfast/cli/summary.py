@@ -64,7 +64,20 @@ def _accuracy(metrics: Mapping[str, Any]) -> str:
 
 def _training(result: Mapping[str, Any]) -> list[str]:
     """Which weights these are, how they compare with those that were not averaged, or were, and where training ended."""
-    return [line for line in (_stop(result), _selection(result), _other_form(result), _by_test(result), _skipped(result)) if line]
+    return [
+        line
+        for line in (_stop(result), _probe(result) or _selection(result), _other_form(result), _by_test(result), _skipped(result))
+        if line
+    ]
+
+
+def _probe(result: Mapping[str, Any]) -> str:
+    """How the head of a linear probe was found."""
+    probe = (result.get("training") or {}).get("probe")
+    if probe is None:
+        return ""
+    tried = f", the best of {len(probe['tried'])} by its loss on held-out examples" if probe["tried"] else ""
+    return f"The head alone, solved on features of the pretrained network with the L2 penalty {probe['l2']:.2g}{tried}."
 
 
 def _selection(result: Mapping[str, Any]) -> str:

@@ -41,9 +41,11 @@ def check_config(config: FitConfig, spell: Spell, example: str) -> None:
     _check_head_rate(config, spell)
     _check_selection(config, spell)
     _check_labels(config, spell)
+    _check_recipe(config, spell)
     _check_tracker(config.tracker, spell("tracker"))
     check_device(config.device, spell("device"))
     check_ranks(config, spell)
+    _check_strategy(config, spell)
 
 
 def _check_needed(config: FitConfig, spell: Spell, example: str) -> None:
@@ -98,8 +100,6 @@ def _check_data(data: str, spelled: str) -> None:
     if not colon or len(prefix) < 2 or os.path.exists(data):  # a path, perhaps with the letter of a drive
         return
     kinds = [family.prefix for family in DATASETS.values() if family.example.startswith(f"{family.prefix}:")]
-    if prefix == "wds":
-        raise ConfigError(f"{spelled} {data!r}: WebDataset archives cannot be read in this version; unpack them into a folder.")
     if prefix not in kinds:
         raise ConfigError(f"{spelled} {data!r}: unknown kind of dataset {prefix!r}. {suggest(prefix, kinds)}")
     if not name:
@@ -211,6 +211,28 @@ def _check_labels(config: FitConfig, spell: Spell) -> None:
         )
 
 
+def _check_recipe(config: FitConfig, spell: Spell) -> None:
+    """A probe is solved on features that nothing changes, as the labels are."""
+    if config.recipe == "full":
+        return
+    shown = f"{spell('recipe')} {config.recipe}"
+    others = [entry["name"] for entry in config.methods if entry["name"] != "plain"]
+    if config.labels == "robust":
+        raise ConfigError(
+            f"{shown}: its linear probe would be fitted to the labels as they are, wrong ones too, which {spell('labels')} robust is there "
+            "to prevent; give one of them."
+        )
+    if config.recipe == "linear-probe" and others:
+        raise ConfigError(
+            f"{shown}: trains no features and solves for the cross-entropy, so {spell('method')} {'+'.join(others)} has no say; leave it "
+            f"out, type {spell('recipe')} lp-ft, or train the head by steps with {spell('freeze')} backbone."
+        )
+    if config.recipe == "lp-ft" and "backbone" in config.freeze:
+        raise ConfigError(
+            f"{shown}: with {spell('freeze')} backbone nothing is left to fine-tune after the probe; type {spell('recipe')} linear-probe."
+        )
+
+
 def check_device(device: str, spelled: str) -> None:
     """Refuse a text that names no device. Whether the machine has it, torch knows.
 
@@ -241,6 +263,22 @@ def check_ranks(config: FitConfig, spell: Spell) -> None:
     )
     nearest = max(1, round(config.batch_size / parts)) * parts
     raise ConfigError(f"{spell('batch_size')} {config.batch_size}: not divisible by {by}; the nearest that is: {nearest}.")
+
+
+def _check_strategy(config: FitConfig, spell: Spell) -> None:
+    """What weights that are spread over ranks do not go with."""
+    if config.strategy != "fsdp":
+        return
+    shown = f"{spell('strategy')} fsdp"
+    if _from_environment(os.environ, "WORLD_SIZE") == 1:
+        raise ConfigError(
+            f"{shown}: this is one rank, and nobody is there to share the weights with; type torchrun --nproc-per-node 2 -m holdfast fit "
+            "..., or leave the option out."
+        )
+    refused = {spell("compile"): config.compile, f"{spell('precision')} fp16": config.precision == "fp16"}
+    for option, given in refused.items():
+        if given:
+            raise ConfigError(f"{shown}: does not go with {option}; leave it out, or take {spell('strategy')} ddp.")
 
 
 def _from_environment(environment: Mapping[str, str], name: str, default: int = 1) -> int:

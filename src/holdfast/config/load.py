@@ -55,6 +55,8 @@ def resolve(layers: Sequence[Layer]) -> FitConfig:
         values.pop("milestones", None)  # those of a preset go with its schedule
     if "warmup_epochs" in given and "warmup_steps" not in given:
         values.pop("warmup_steps", None)  # a preset's warm-up gives way to one in epochs
+    if values.get("recipe") == "linear-probe":
+        values["freeze"] = ["backbone"]  # the run's record says what was trained, whoever reads it
     methods = choice.resolve(preset_methods(preset, model), constrained=labels == "robust", transition=values.get("transition"))
     config = FitConfig(method=methods, **values)
     check_config(config, spell, layers[-1].example)

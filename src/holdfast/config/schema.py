@@ -51,11 +51,18 @@ class FitConfig:
     data: str = _option(
         "",
         "a folder of images (CLASS/… or train|val|test/CLASS/…), a .csv or .jsonl table (columns path or text, label, and where wanted "
-        "split, weight, id), torchvision:NAME, hf:FOLDER or demo:NAME; see 'holdfast list datasets'",
+        "split, weight, id), torchvision:NAME, hf:FOLDER, wds:PATTERN or demo:NAME; see 'holdfast list datasets'",
         "data",
         numbers=False,
     )
     train_list: str | None = _option(None, "file that lists the training images to use, one path or id a line", "data")
+    train_labels: str | None = _option(
+        None,
+        "table (id, label, and where wanted weight) of labels that take the place of those of training examples, such as --labels robust "
+        "writes into RUN/estimate/labels.csv",
+        "data",
+        numbers=False,
+    )
     shots: int | None = _option(None, "keep this many training examples of each class, drawn by --data-seed", "data", allowed=COUNT)
     train_fraction: float | None = _option(
         None, "share of the training split to use, drawn by --data-seed (default: all of it)", "data", allowed=SHARE
@@ -168,6 +175,12 @@ class FitConfig:
         "training",
         numbers=False,
     )
+    recipe: Literal["full", "linear-probe", "lp-ft"] = _option(
+        "full",
+        "train all weights from a fresh head; 'linear-probe': the head alone, solved on features of the pretrained network, so that rates, "
+        "epochs and augmentation have no say; 'lp-ft': first that probe, in RUN/probe, then all weights from its head",
+        "training",
+    )
     epochs: int = _option(30, "passes over the training split", "training", allowed=COUNT)
     batch_size: int = _option(64, "examples per optimizer step, over all ranks and accumulation", "training", allowed=COUNT)
     accumulate: int = _option(1, "micro-batches per optimizer step", "training", allowed=COUNT)
@@ -236,6 +249,13 @@ class FitConfig:
     )
     channels_last: Literal["auto", "on", "off"] = _option(
         "auto", "memory format of images and maps: channels last where it is faster, always, never", "machine", numbers=False
+    )
+    strategy: Literal["ddp", "fsdp"] = _option(
+        "ddp",
+        "what several ranks share: 'ddp', the batch; 'fsdp', weights, gradients and the optimizer's state too, each holding its part, for "
+        "networks that do not fit one GPU",
+        "machine",
+        numbers=False,
     )
     devices: int | None = _option(
         None, "number of ranks expected on each machine; checked, never started", "machine", allowed=COUNT, numbers=False

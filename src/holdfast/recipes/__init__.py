@@ -26,6 +26,10 @@ def fit_config(config: FitConfig, *, listener: Listener) -> Run:
         from holdfast.recipes.robust_labels import fit_robust
 
         return fit_robust(config, listener=listener)
+    if config.recipe == "lp-ft":
+        from holdfast.recipes.lp_ft import fit_lp_ft
+
+        return fit_lp_ft(config, listener=listener)
     from holdfast.build import fit_config as fit_once
 
     return fit_once(config, listener=listener)
@@ -33,17 +37,22 @@ def fit_config(config: FitConfig, *, listener: Listener) -> Run:
 
 def resume(path: str | Path, *, overrides: Mapping[str, Any], listener: Listener) -> Run:
     """Go on with a run in whichever phase it stopped."""
-    if Path(path, "config.yaml").is_file() and Run.open(path).config.get("labels") == "robust":
+    recorded = Run.open(path).config if Path(path, "config.yaml").is_file() else {}
+    if recorded.get("labels") == "robust":
         from holdfast.recipes.robust_labels import resume_robust
 
         return resume_robust(path, overrides=overrides, listener=listener)
+    if recorded.get("recipe") == "lp-ft":
+        from holdfast.recipes.lp_ft import resume_lp_ft
+
+        return resume_lp_ft(path, overrides=overrides, listener=listener)
     from holdfast.build import resume as resume_once
 
     return resume_once(path, overrides=overrides, listener=listener)
 
 
 def plan_config(config: FitConfig) -> Plan:
-    """What the last phase would do and take; nothing is written, and nothing estimated."""
+    """What the last phase would do and take; nothing is written, and nothing estimated or probed."""
     if config.labels == "robust":
         from holdfast.recipes.robust_labels import after_estimate
 

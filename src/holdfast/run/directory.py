@@ -98,13 +98,14 @@ class Run(RunFiles):
             raise _cannot_make(path, f"no permission to write in {str(folder)!r}")
 
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any], *, packages: Sequence[str] = ()) -> Run:
+    def create(cls, path: str | Path, config: Mapping[str, Any], *, packages: Sequence[str] = (), note: str = "") -> Run:
         """Make the directory and write ``config.yaml``.
 
         Args:
             path: New directory.
             config: The options of the run.
             packages: Installed packages whose versions are recorded beside those of holdfast and what it stands on.
+            note: A sentence to begin ``config.yaml`` with, where the options do not repeat the run.
 
         Raises:
             RunError: The directory is not empty, or cannot be written.
@@ -116,7 +117,7 @@ class Run(RunFiles):
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_make(path, error.strerror) from error
-        run.write_config(config)
+        run.write_config(config, note=note)
         return run
 
     @classmethod
@@ -183,10 +184,11 @@ class Run(RunFiles):
         run.write_result(complete)
         return run
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
+    def write_config(self, config: Mapping[str, Any], *, note: str = "") -> None:
         """Write ``config.yaml`` again, before training begins: what had to be found out first is now decided."""
         self.config = {key: plain(value) for key, value in config.items()}
-        header = f"# To repeat this run: holdfast fit --config {shlex.quote(str(self.path / CONFIG))} --out NEW\n"
+        repeat = f"To repeat this run: holdfast fit --config {shlex.quote(str(self.path / CONFIG))} --out NEW"
+        header = f"# {' '.join(note.split()) or repeat}\n"
         text = yaml.safe_dump({**self.config, "versions": self.versions}, sort_keys=False, allow_unicode=True, width=1000)
         self._write(CONFIG, header + text)
 
