@@ -32,7 +32,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "config": ("catalog",),
     "data": (),
     "models": (),
-    "regularizers": ("terms", "models.select", "schedules"),
+    "regularizers": ("terms", "models.select", "models.shards", "schedules"),
     "losses": ("terms", "models.select", "schedules", "labels.transition"),
     "labels": ("data", "models", "run"),
     "transforms": ("terms",),
@@ -63,7 +63,9 @@ TABLE: dict[str, tuple[str, ...]] = {
     "recipes": ALL_BUT_CLI,
     "auditing": ALL_BUT_CLI,
     "wording": (),
-    "report": ("run", "wording", "auditing.record"),
+    "compare": ALL_BUT_CLI,
+    "averaging": ALL_BUT_CLI,
+    "report": ("run", "wording", "auditing.record", "compare.record", "compare.record_file"),
     "requirements": ALL_BUT_CLI,
     "testing": ALL_BUT_CLI,
     "predict": ALL_BUT_CLI,
@@ -79,6 +81,8 @@ TABLE: dict[str, tuple[str, ...]] = {
 TORCH_FREE = (
     *("errors", "entry_points", "catalog", "checks", "config", "run", "report", "wording", "schedules", "labels.transition"),
     *("auditing.options", "auditing.events", "auditing.record", "auditing.result"),
+    *("compare.cells", "compare.driver", "compare.summary", "compare.output"),
+    "averaging.record",
 )
 """Rooms that may not bring torch with them: help, lists and bad options answer without it."""
 

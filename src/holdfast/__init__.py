@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from holdfast.api import fit, load, plan, report
     from holdfast.attach import attach
     from holdfast.auditing.audit import audit
+    from holdfast.averaging.average import average
     from holdfast.catalog import register
+    from holdfast.compare.driver import compare
     from holdfast.run import Run
     from holdfast.terms import Needs, Regularizer, Scope, TaskLoss
 
@@ -27,6 +29,8 @@ __all__ = [
     "__version__",
     "attach",
     "audit",
+    "average",
+    "compare",
     "fit",
     "load",
     "plan",
@@ -42,6 +46,8 @@ _HOME = {
     "report": "holdfast.api",
     "attach": "holdfast.attach",
     "audit": "holdfast.auditing.audit",
+    "average": "holdfast.averaging.average",
+    "compare": "holdfast.compare.driver",
     "register": "holdfast.catalog",
     "Needs": "holdfast.terms",
     "Regularizer": "holdfast.terms",

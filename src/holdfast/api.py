@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.config.layers import Layer, keywords
 from holdfast.config.load import machine_options, resolve
+from holdfast.config.slurm import adopt_slurm_ranks
 from holdfast.config.yaml_file import yaml_layer
 from holdfast.training.events import Listener, ignore
 
@@ -54,6 +56,7 @@ def fit(
         ModelError: The network cannot be built.
         RunError: The run directory cannot be written.
     """
+    adopt_slurm_ranks(os.environ)
     layer = _layer({"data": data, "model": model, "method": method, "out": out}, options)
     if resume is not None:
         overrides = machine_options(layer)
@@ -94,6 +97,7 @@ def plan(
     Raises:
         HoldfastError: :func:`fit` would raise it too.
     """
+    adopt_slurm_ranks(os.environ)
     resolved = _resolved(config, _layer({"data": data, "model": model, "method": method, "out": out}, options))
     from holdfast.recipes import plan_config
 
@@ -101,13 +105,13 @@ def plan(
 
 
 def report(paths: str | Path | Run | Sequence[str | Path | Run], *, out: str | Path | None = None) -> Path:
-    """Write one HTML page on finished runs and audits; the same as ``holdfast report``.
+    """Write one HTML page on finished runs, audits and comparisons; the same as ``holdfast report``.
 
     The page stands alone: no script, and nothing is loaded. The same files give the same bytes.
 
     Args:
-        paths: A run or its directory, a directory that ``holdfast audit`` wrote, or several of them.
-        out: The file; ``report.html`` in the directory where there is only one.
+        paths: A run or its directory, a directory that ``holdfast audit`` or ``holdfast compare`` wrote, or several of them.
+        out: The file; ``report.html`` in the directory where there is only one, ``comparison.html`` in that of a comparison.
 
     Returns:
         The file.

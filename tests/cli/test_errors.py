@@ -13,9 +13,9 @@ from holdfast.errors import DataError, Interrupted, NonFiniteError
 FIT = ("fit", "cars/", "--model", "timm:resnet18", "--out", "run")
 
 SENTENCES = [
-    (("fti",), "unknown command 'fti'. Did you mean 'fit'? Known: audit, explain, fit, "),
-    (("compare",), "'compare' is not in this version yet"),
-    (("compare", "data"), "'compare' is not in this version yet"),
+    (("fti",), "unknown command 'fti'. Did you mean 'fit'? Known: audit, compare, explain, fit, "),
+    (("compare",), "--methods is missing; say what to compare, such as plain,adarand,l2-sp."),
+    (("compare", "data", "--methods", "plain"), "--models is missing; for example: holdfast compare cars/ "),
     (("export",), "'export' is not in this version yet"),
     (("pretrain",), "'pretrain' is not in this version yet"),
     (("report",), "report: DIR is missing; for example: holdfast report runs/cars."),

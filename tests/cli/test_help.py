@@ -61,10 +61,10 @@ def test_pages_wrap_to_the_width_of_the_terminal(holdfast, monkeypatch, argv, wi
 def test_help_lists_the_verbs_there_are(holdfast, argv):
     answer = holdfast(*argv)
     assert answer.status == 0
-    for verb in ("fit", "audit", "report", "predict", "labels", "list", "explain"):
+    for verb in ("fit", "audit", "compare", "report", "predict", "labels", "list", "explain"):
         assert f"  {verb} " in answer.out
-    for verb in ("compare", "export"):
-        assert verb not in answer.out
+    for verb in ("pretrain", "export"):
+        assert f"  {verb} " not in answer.out
 
 
 def test_version_names_what_a_bug_report_needs(holdfast):

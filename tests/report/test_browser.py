@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.browser
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-KINDS = ["whole", "many", "<i>hostile", "bare", "audit-only", "together"]
+KINDS = ["whole", "many", "<i>hostile", "bare", "audit-only", "together", "compared", "<u>several"]
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,9 @@ def test_drawings_are_seen_and_stay_in_their_place(opened):
             assert box["height"] > 60
 
 
-def test_text_of_drawings_does_not_leave_them(opened):
-    page, _, _ = opened("whole")
+@pytest.mark.parametrize("kind", ["whole", "compared", "<u>several"])
+def test_text_of_drawings_does_not_leave_them(opened, kind):
+    page, _, _ = opened(kind)
     beyond = page.evaluate(
         """[...document.querySelectorAll('svg.plot')].flatMap(drawing => {
             const frame = drawing.getBoundingClientRect();

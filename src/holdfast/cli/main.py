@@ -23,13 +23,14 @@ __all__ = ["main"]
 VERBS = {
     "fit": "fine-tune a pretrained network on your images",
     "audit": "how far a fine-tuned network moved, how sharp it is, what a bound says of it",
+    "compare": "methods side by side, over seeds, with paired intervals and costs",
     "report": "runs and audits as one HTML page, alone or side by side",
     "predict": "classes of images, with confidences, by a finished run",
     "labels": "wrong labels: make, measure and find them, and merge votes into labels",
     "list": "what there is: methods, losses, models, datasets",
     "explain": "one method: objective, options, needs, cost, sources",
 }
-PLANNED = ("compare", "export", "pretrain")
+PLANNED = ("export", "pretrain")
 
 
 class Verb(Protocol):

@@ -6,23 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from holdfast.errors import ConfigError, RunError
+from holdfast.report.compared import is_comparison, open_compared
 from holdfast.report.page import render
 from holdfast.report.subject import open_subject
 from holdfast.run import atomic_write
 
-__all__ = ["REPORT", "write_report"]
+__all__ = ["COMPARISON", "REPORT", "write_report"]
 
 REPORT = "report.html"
+COMPARISON = "comparison.html"
 
 
 def write_report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
-    """Write one HTML page about run and audit directories, as a whole or not at all.
+    """Write one HTML page about run, audit and comparison directories, as a whole or not at all.
 
     The page stands alone: no script, and nothing is loaded. The same files give the same bytes.
 
     Args:
-        paths: Directories of finished runs, of audits, or of both.
-        out: The file; ``report.html`` in the directory where there is only one.
+        paths: Directories of finished runs, of audits, of both, or of comparisons.
+        out: The file; ``report.html`` in the directory where there is only one, ``comparison.html`` in that of a comparison.
 
     Returns:
         The file.
@@ -37,10 +39,10 @@ def write_report(paths: Sequence[str | Path], out: str | Path | None = None) -> 
         raise ConfigError("DIR is missing; for example: holdfast report runs/cars.")
     if out is None and len(folders) > 1:
         raise ConfigError("--out is missing: a report of several directories needs a file; type --out report.html.")
-    target = Path(out) if out is not None else folders[0] / REPORT
+    target = Path(out) if out is not None else folders[0] / (COMPARISON if is_comparison(folders[0]) else REPORT)
     if target.is_dir():
         raise ConfigError(f"--out {target}: expected a file, this is a directory; type --out {target / REPORT}.")
-    page = render([open_subject(folder) for folder in folders])
+    page = render([open_compared(folder) if is_comparison(folder) else open_subject(folder) for folder in folders])
     try:
         with atomic_write(target) as stream:
             stream.write(page.encode())
