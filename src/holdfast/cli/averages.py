@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.averaging.record import AverageRow, Averages, Group
-from holdfast.cli.terminal import out
+from holdfast.cli.terminal import out, print_whole
 from holdfast.wording import percent
 
 __all__ = ["print_averages"]
@@ -17,17 +17,22 @@ COLUMNS = ("average", "of", "test (95 % interval)", "best run", "mean run", "ave
 def print_averages(averages: Averages) -> None:
     """Print a table for each group: chosen on validation, test accuracies beside those of the runs, and whether it helped."""
     for group in averages.groups:
-        out.print(Text(f"\nAverages of weights, chosen on validation: {group.data}, {group.model}, data seed {group.data_seed}", "bold"))
+        where = f"{group.data}, {group.model}, data seed {group.data_seed}"
+        out.print(Text(f"\nAverages of weights, chosen on validation: {where}", "bold"), soft_wrap=True)
         if group.note:
             out.print(Text(f"none: {group.note}"), soft_wrap=True)
             continue
-        out.print(_table(group), soft_wrap=True)
+        print_whole(_table(group))
         best = "No average was better than the best run on validation." if group.saved is None else f"The best on validation: {group.saved}"
         out.print(Text(best), soft_wrap=True)
+    if any(group.averages for group in averages.groups):
+        out.print(
+            Text("Intervals are of each average alone; that one helped is said after Holm's correction over all of them."), soft_wrap=True
+        )
 
 
 def _table(group: Group) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in COLUMNS:
         table.add_column(column, no_wrap=column != COLUMNS[1])
     for row in group.averages:
@@ -47,7 +52,8 @@ def _cells(row: AverageRow) -> list[str]:
 
 def _named(row: AverageRow) -> str:
     if row.kind == "wise-ft":
-        return f"wise-ft, share {row.details['share']:g}"
+        start = " (the start)" if row.details["share"] == 0 else ""
+        return f"wise-ft, share {row.details['share']:g}{start}"
     return f"{row.kind}, {len(row.members)} run{'s' if len(row.members) > 1 else ''}"
 
 

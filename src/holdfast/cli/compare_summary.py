@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from holdfast.cli.compare_forecast import setting_words
-from holdfast.cli.terminal import out
+from holdfast.cli.terminal import out, print_whole
 from holdfast.compare.cells import Setting
 from holdfast.wording import decimal, duration, percent
 
@@ -33,21 +31,12 @@ def print_comparison(comparison: Comparison, folder: str) -> None:
     for place, setting in enumerate(comparison.settings):
         out.print()
         out.print(Text(setting_words(Setting(setting.data, setting.model, setting.fraction)), "bold"), soft_wrap=True)
-        for number, line in enumerate(_lines(_table(comparison, place))):
-            out.print(Text(line, "" if number else "bold"), soft_wrap=True)
+        print_whole(_table(comparison, place))
         for note in comparison.pair_notes(place):
             out.print(Text(note), soft_wrap=True)
     out.print()
     for line in (*_intervals(comparison), *comparison.notes, *_failures(comparison), *_next(comparison, folder)):
         out.print(Text(line), soft_wrap=True)
-
-
-def _lines(table: Table) -> list[str]:
-    """The table in lines as long as they have to be: intervals that are cut off say nothing."""
-    wide = Console(file=io.StringIO(), width=1000)
-    with wide.capture() as capture:
-        wide.print(table)
-    return [line.rstrip() for line in capture.get().splitlines()]
 
 
 def _table(comparison: Comparison, place: int) -> Table:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-__all__ = ["err", "out", "page_width", "wrapped_command"]
+__all__ = ["err", "out", "page_width", "print_whole", "wrapped_command"]
 
 WIDEST = 110
 """Columns beyond which lines are hard to read."""
@@ -18,6 +21,15 @@ err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 def page_width(console: Console) -> int:
     """Width for text: the terminal's, within reason. A file or pipe has none of its own."""
     return min(console.width, WIDEST) if console.is_terminal or "COLUMNS" in os.environ else WIDEST
+
+
+def print_whole(table: Table) -> None:
+    """Print a table to ``out`` in lines as long as they have to be: intervals that are cut off say nothing."""
+    wide = Console(file=io.StringIO(), width=1000)
+    with wide.capture() as capture:
+        wide.print(table)
+    for number, line in enumerate(capture.get().splitlines()):
+        out.print(Text(line.rstrip(), "" if number else "bold"), soft_wrap=True)
 
 
 def wrapped_command(command: str, width: int) -> str:
