@@ -65,7 +65,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "wording": (),
     "compare": ALL_BUT_CLI,
     "averaging": ALL_BUT_CLI,
-    "report": ("run", "wording", "auditing.record", "compare.record", "compare.record_file"),
+    "report": ("run", "wording", "auditing.record", "compare.record", "compare.record_file", "averaging.record", "averaging.words"),
     "requirements": ALL_BUT_CLI,
     "testing": ALL_BUT_CLI,
     "predict": ALL_BUT_CLI,
@@ -83,6 +83,7 @@ TORCH_FREE = (
     *("auditing.options", "auditing.events", "auditing.record", "auditing.result"),
     *("compare.cells", "compare.driver", "compare.summary", "compare.output"),
     "averaging.record",
+    "averaging.words",
 )
 """Rooms that may not bring torch with them: help, lists and bad options answer without it."""
 

@@ -20,6 +20,7 @@ from holdfast.run import Run
 
 driver = importlib.import_module("holdfast.compare.driver")
 forecast = importlib.import_module("holdfast.compare.forecast")
+report = importlib.import_module("holdfast.report")
 
 Result = int | str | None
 
@@ -68,6 +69,7 @@ def comparing(tmp_path, monkeypatch):
     monkeypatch.setattr(driver, "Identifier", Identifier)
     monkeypatch.setattr(forecast, "_time", lambda config, *, searched: Estimate(2.0, 1.0, 3.0, "timed"))
     monkeypatch.setattr(driver, "write_comparison", lambda folder, comparison: None)
+    monkeypatch.setattr(report, "write_report", lambda folders: None)
     averaged = []
     monkeypatch.setattr(averaging, "average_comparison", lambda folder, cells, *, device: averaged.append((folder, cells, device)))
 

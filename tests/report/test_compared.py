@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.report.comparisons import RIGHT, write_comparison_of
 from tests.report.examples import write_run
 from tests.report.parsing import read_page
 
+from holdfast.averaging.record import AverageRow, Averages, Group, SingleRun, to_json
 from holdfast.compare.record_file import read_comparison
 from holdfast.errors import CheckpointError, RunError
 from holdfast.report import write_report
@@ -194,3 +196,40 @@ def test_class_differences_leave_out_classes_without_examples():
 def test_the_first_methods_are_told_apart():
     assert len({(color(place), marker(place)) for place in range(64)}) == 64
     assert len({(color(place), dashes(place)[0]) for place in range(32)}) == 32
+
+
+def averaged(**changes):
+    """A group of averages of the one setting of the example."""
+    single = SingleRun("runs/a", "plain", 0, {"accuracy": 0.7}, {"accuracy": 0.72})
+    row = AverageRow(
+        kind="greedy-soup",
+        methods=("plain",),
+        members=("runs/a", "runs/b"),
+        single=False,
+        val={"accuracy": 0.8},
+        test={"accuracy": 0.75, "accuracy_ci95": [0.64, 0.84]},
+        best=single,
+        mean_val=0.7,
+        mean_test=0.71,
+        difference=0.03,
+        ci95=(-0.02, 0.08),
+        p=0.3,
+        p_holm=0.6,
+        verdict="no difference shown",
+    )
+    return dataclasses.replace(Group("photos", "demo:glyphnet", None, 0, (single,), (row,), 0, "averages/01"), **changes)
+
+
+def test_averages_stand_beside_their_runs_and_say_that_they_did_not_help(tmp_path):
+    folder = write_comparison_of(tmp_path, RIGHT)
+    record = read_comparison(folder).settings[0]
+    place = {"data": record.data, "model": record.model, "fraction": record.fraction}
+    groups = (averaged(**place), averaged(**place, data_seed=1, averages=(), saved=None, note="the runs <differ>"), averaged(data="else"))
+    (folder / "averages.json").write_text(to_json(Averages(groups, 4, 1.0)))
+    page = read_page(write_report([folder]))
+    header, *rows = page.table("Averages beside the runs they are of, data seed 0")
+    did_not_help = "did not help: no difference shown"
+    assert rows == [["greedy-soup, 2 runs", "plain", "75.0 % (64.0 to 84.0)", "72.0 %", "71.0 %", "+3.0 (-2.0 to +8.0)", did_not_help]]
+    assert header[:2] == ["average", "of"]
+    assert "The best on validation is averages/01." in page.text
+    assert "None, data seed 1: the runs <differ>" in page.text

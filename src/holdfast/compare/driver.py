@@ -141,6 +141,9 @@ class _Comparing:
         write_comparison(self.folder.path, comparison)
         if self.average:
             self._average(cells)
+        from holdfast.report import write_report  # it brings matplotlib with it
+
+        write_report([self.folder.path])
         return comparison
 
     def _average(self, cells: Sequence[Cell]) -> None:

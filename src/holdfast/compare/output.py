@@ -1,4 +1,4 @@
-"""The files of a comparison: ``comparison.json``, ``comparison.csv``, ``comparison.tex`` and ``comparison.html``."""
+"""The files of a comparison: ``comparison.json``, ``comparison.csv`` and ``comparison.tex``."""
 
 from __future__ import annotations
 
@@ -16,20 +16,16 @@ __all__ = ["write_comparison"]
 
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> None:
-    """Write the record, the table of runs, the LaTeX tables and the page into the comparison's directory, each as a whole.
+    """Write the record, the table of runs, the LaTeX tables into the comparison's directory, each as a whole.
 
     ``failures.json`` is not written here: whoever makes the runs keeps it while they fail.
 
     Raises:
         RunError: A file cannot be written, or the disk is full.
-        CheckpointError: The stored predictions of a run are damaged.
     """
     folder = Path(folder)
     for name, text in ((FILE, to_text(comparison)), ("comparison.csv", csv_text(comparison)), ("comparison.tex", latex_text(comparison))):
         _write(folder / name, text)
-    from holdfast.report import write_report  # it brings matplotlib with it
-
-    write_report([folder])
 
 
 def _write(file: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from holdfast.report.blocks import Highlight, Section
 from holdfast.report.compared import Compared, SettingView
+from holdfast.report.comparing.averaged import averages
 from holdfast.report.comparing.by_class import by_class
 from holdfast.report.comparing.choices import search, selections
 from holdfast.report.comparing.closing import failures, runs
@@ -59,7 +60,7 @@ ORDER = (
 )
 """Sections of a directory; each is None where there is nothing to show."""
 
-OF_SETTINGS = (verdicts, costs, curves, by_class, selections, search)
+OF_SETTINGS = (verdicts, costs, curves, by_class, averages, selections, search)
 """Sections of each setting of a comparison."""
 
 OF_COMPARISONS = (runs, go_on)
