@@ -122,7 +122,7 @@ def test_a_run_without_a_method_says_which_baseline_it_is_and_others_do_not(hold
     monkeypatch.setattr("holdfast.recipes.fit_config", sys.modules["holdfast.build"].fit_config)
     (tmp_path / "own.yaml").write_text("method: l2-sp\n")
     called.events = [START]
-    sentence = "holdfast: no --method: plain fine-tuning, since no other baseline of 'holdfast list baselines' was shown to be better"
+    sentence = "holdfast: no --method: plain fine-tuning, which no other baseline of 'holdfast list baselines' was shown to beat"
     assert sentence in holdfast(*FIT).err
     assert called.config.method == [{"name": "plain"}]
     chosen = (

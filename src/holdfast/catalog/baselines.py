@@ -128,8 +128,8 @@ _ALL = (
 )
 
 DEFAULT = (
-    "no --method: plain fine-tuning, since no other baseline of 'holdfast list baselines' was shown to be better where all were measured; "
-    "the method to try beside it: --method adarand"
+    "no --method: plain fine-tuning, which no other baseline of 'holdfast list baselines' was shown to beat in a long training; "
+    "in a short one --recipe lp-ft was better; the method to try beside it: --method adarand"
 )
 """What a run without ``--method`` says of itself. The measurements are in ``benchmarks/RESULTS.md``, under Baselines."""
 
