@@ -22,7 +22,8 @@ LONG_KINDS = ("slow", "ranks", "real", "browser")
 
 SET_BY_LIBRARIES = {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "PYTEST_CURRENT_TEST", "KMP_INIT_AT_FORK", "CUDA_MODULE_LOADING"}
 SET_BY_LIBRARIES |= {"_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", "KMP_DUPLICATE_LIB_OK"}
-"""Variables that pytest, torch and scikit-learn change while they work."""
+SET_BY_LIBRARIES |= {"PYTHONBREAKPOINT", "RAY_CLIENT_MODE"}
+"""Variables that pytest, torch, scikit-learn and Ray change while they work."""
 
 collect_ignore_glob = ["plugins/*"]  # files that a test loads as a user would; importing them here would register their methods
 

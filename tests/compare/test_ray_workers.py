@@ -34,10 +34,6 @@ def _environment():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ray_environment().items():
             patch.setenv(name, value)
-        for name in ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE"):  # which Ray sets as it is imported
-            patch.setenv(name, "0")
-        import ray  # noqa: F401
-
         yield
 
 
@@ -118,9 +114,16 @@ def test_a_grid_finishes_with_the_same_numbers_though_a_node_is_killed(tmp_path,
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """Executors on a cluster of this machine's own, which lasts as long as the module."""
+def own_cluster(tmp_path_factory):
+    """A cluster of this machine's own, which lasts as long as the module."""
     keeper = RayWorkers(tmp_path_factory.mktemp("keeper"), address="local", stop=StopRequest(), count=2)
+    yield
+    keeper.close()
+
+
+@pytest.fixture
+def local(own_cluster):
+    """Executors on it. They end with the test, since the processes of one would keep the next from having any."""
     made = []
 
     def open_(folder, **options):
@@ -130,7 +133,6 @@ def local(tmp_path_factory):
     yield open_
     for workers in made:
         workers.close()
-    keeper.close()
 
 
 def test_a_worker_that_gets_sigterm_writes_a_checkpoint_and_its_run_goes_on_elsewhere(local, tmp_path, undisturbed):
