@@ -13,7 +13,7 @@ LONG := slow or ranks or real or browser
 help:
 	@echo 'make demo     fine-tune the embedded network on embedded digits, with and without AdaRand, and compare'
 	@echo 'make test     all checks, the documentation and all tests'
-	@echo 'make test-ray  the tests that start Ray clusters'
+	@echo 'make test-ray the tests that start Ray clusters'
 	@echo 'make check    lint, format, types, spelling, import table'
 	@echo 'make docs     build the pages of docs/ into docs/_build/html'
 	@echo 'make format   put code, and the README's table of methods, into the form that make check asks for'

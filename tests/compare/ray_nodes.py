@@ -57,6 +57,10 @@ class Node:
         """Which processes there are, before their parents go."""
         self._known()
 
+    def has(self, process: int) -> bool:
+        """Whether a process is one of the node's."""
+        return process in {part.pid for part in self._known()}
+
     def _known(self) -> set[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
             self._parts.update(psutil.Process(self._process.pid).children(recursive=True))

@@ -96,21 +96,32 @@ def process_of(workers, method):
     return next(crew._cards[worker].process for worker, made in list(crew._cells.items()) if made.method == method)
 
 
+def made_on(node, workers):
+    """The methods whose runs are being made by processes of a node."""
+    crew = workers._crew
+    return [made.method for worker, made in list(crew._cells.items()) if worker in crew._cards and node.has(crew._cards[worker].process)]
+
+
 def test_a_grid_finishes_with_the_same_numbers_though_a_node_is_killed(tmp_path, undisturbed):
+    methods, epochs = ("plain", "l2-sp", "fnp", "bss"), 20  # so long that the second node comes in time
+
+    def is_at_work(node):
+        return any(epochs_of(tmp_path, method) >= 2 for method in made_on(node, workers))
+
     with cluster() as nodes:
         workers = RayWorkers(tmp_path, address=nodes.address, stop=StopRequest())
         second = nodes.add_second()  # joins while others work
-        ready = Watcher(lambda: epochs_of(tmp_path, "plain", "l2-sp") >= 2, lambda: (second.remember(), second.kill()))
+        ready = Watcher(lambda: is_at_work(second), lambda: (second.remember(), second.kill()))
         try:
-            outcomes = outcomes_of(workers, [cell("plain"), cell("l2-sp"), cell("fnp"), cell("bss")])
+            outcomes = outcomes_of(workers, [cell(method, epochs=epochs) for method in methods])
         finally:
             ready.end()
             workers.close()
     assert ready.acted
-    assert {method: outcome.error for method, outcome in outcomes.items()} == dict.fromkeys(("plain", "l2-sp", "fnp", "bss"))
+    assert {method: outcome.error for method, outcome in outcomes.items()} == dict.fromkeys(methods)
     assert sorted(outcome.attempts for outcome in outcomes.values()) == [1, 1, 1, 2]
     for method in outcomes:
-        assert_same_run(Run.open(tmp_path / "runs" / f"key-{method}"), undisturbed(method))
+        assert_same_run(Run.open(tmp_path / "runs" / f"key-{method}"), undisturbed(method, epochs))
 
 
 @pytest.fixture(scope="module")
